@@ -1,0 +1,302 @@
+//! The life of an instance: database, schema, tasks, listeners, and the way out. The only file that knows everything.
+//! Called by `main.rs`.
+//!
+//! ```text
+//! database (own or embedded) ─► migrations ─► feed, lanes ─► listeners ─► ready
+//! SIGTERM or /drain ─► draining: bye, spread out ─► stopping: last votes committed and answered ─► database stopped
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{Instant, interval, sleep, timeout_at};
+
+use crate::addresses::FailedJoins;
+use crate::auth::Signer;
+use crate::config::Config;
+use crate::drain::{Drain, Phase};
+use crate::feed::Feed;
+use crate::http::{self, Door};
+use crate::metrics::Metrics;
+use crate::store::embedded::{Embedded, EmbeddedError};
+use crate::store::{Store, StoreError, connection, migrate, partitions};
+use crate::vote::{Offer, Votes};
+use crate::ws::{Edge, Rules};
+
+/// Clients that are sent away per second, so that their return does not storm whoever takes them in.
+const LEAVING_PER_SECOND: u32 = 500;
+/// They are spread over at least so long (protocol 7, Drain).
+const LEAVING_WINDOW_MIN: Duration = Duration::from_millis(1_500);
+/// For what is still to do when the drain's time is over.
+const STOPPING_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often partitions are looked after; they are made a day ahead.
+const JANITOR_EVERY: Duration = Duration::from_secs(600);
+/// Tries to have the partition for now, while other instances are at it.
+const PARTITION_TRIES: usize = 100;
+
+/// Why an instance does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no database to be had.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The address of the database does not read.
+    #[error("--database-url cannot be used")]
+    Url(#[source] tokio_postgres::Error),
+    /// The database does not do.
+    #[error("{0}")]
+    Unfit(String),
+    /// The database does not answer.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    /// A listener cannot be had.
+    #[error("cannot listen on {at}: {source}")]
+    Listen {
+        /// Where.
+        at: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Two metrics have one name, or signals cannot be had.
+    #[error("cannot start: {0}")]
+    Internal(String),
+}
+
+/// A running instance.
+#[derive(Debug)]
+pub struct App {
+    edge: Arc<Edge>,
+    embedded: Option<Embedded>,
+    drain_max: Duration,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where operators reach it.
+    pub ops_listen: SocketAddr,
+    /// How to connect to its database, where that is its own.
+    pub embedded_url: Option<String>,
+}
+
+impl App {
+    /// Starts an instance. When this returns it is ready.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let embedded = match &config.database_url {
+            Some(_) => None,
+            None => Some(Embedded::start(&config.data_dir).await?),
+        };
+        match Self::serve(config, embedded.as_ref().map(Embedded::url)).await {
+            Ok((edge, listen, ops_listen, drain_max)) => {
+                let embedded_url = embedded.as_ref().map(Embedded::url);
+                Ok(Self { edge, embedded, drain_max, listen, ops_listen, embedded_url })
+            }
+            Err(error) => {
+                if let Some(embedded) = embedded {
+                    embedded.stop().await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(
+        config: Config,
+        embedded_url: Option<String>,
+    ) -> Result<(Arc<Edge>, SocketAddr, SocketAddr, Duration), StartError> {
+        // First of all: what cannot be listened on is found out before anything is done.
+        let (public, listen) = bind(config.listen)?;
+        let (operations, ops_listen) = bind(config.ops_listen)?;
+        let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
+        metrics.capacity.set(i64::from(config.capacity));
+        let drain = Drain::new(metrics.tasks.clone());
+        let url = config.database_url.clone().or(embedded_url).unwrap_or_default();
+        let database = connection::config(&url).map_err(StartError::Url)?;
+        let store = open(&config, &database, &drain, &metrics).await?;
+        let secret = match config.secret.clone() {
+            Some(secret) => secret,
+            None => store.setting("secret").await?,
+        };
+        let epoch = store.setting("epoch").await?;
+        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{listen}"));
+        let feed = Feed::start(&store, &epoch, &public_url, config.poll_interval, &drain, &metrics);
+        let offer: Offer = {
+            let feed = feed.clone();
+            Arc::new(move |event, committed| feed.offer(event, committed))
+        };
+        let votes = Votes::start(&database, config.writer_lanes, &drain, &metrics, &offer);
+        let edge = Arc::new(Edge {
+            store,
+            feed,
+            votes,
+            signer: Signer::new(&secret),
+            drain: drain.clone(),
+            metrics,
+            failed_joins: FailedJoins::default(),
+            streams: AtomicUsize::new(0),
+            asked_to_drain: Notify::new(),
+            rules: rules(&config),
+        });
+        drain.spawn_vital("janitor", janitor(database, drain.clone()));
+        drain.spawn_vital("public listener", http::accept(public, Door::Public, edge.clone()));
+        drain.spawn_vital("operations listener", http::accept(operations, Door::Operations, edge.clone()));
+        Ok((edge, listen, ops_listen, config.drain))
+    }
+
+    /// Serves until told to stop, then drains. A second signal ends the process at once: votes in flight stay unanswered,
+    /// and their clients send them again.
+    ///
+    /// # Errors
+    /// Where signals cannot be had, or the embedded database does not stop.
+    pub async fn run(self) -> Result<(), StartError> {
+        let catch = |kind| signal(kind).map_err(|error| StartError::Internal(error.to_string()));
+        let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+        tokio::select! {
+            () = any(&mut terminate, &mut interrupt) => {}
+            () = self.edge.asked_to_drain.notified() => {}
+        }
+        let stop = async {
+            self.leave().await;
+            match self.embedded {
+                Some(embedded) => embedded.stop().await,
+                None => Ok(()),
+            }
+        };
+        tokio::select! {
+            stopped = stop => Ok(stopped?),
+            () = any(&mut terminate, &mut interrupt) => {
+                tracing::warn!("second signal, ending at once");
+                std::process::exit(1);
+            }
+        }
+    }
+
+    async fn leave(&self) {
+        let Edge { drain, metrics, .. } = &*self.edge;
+        let clients = u32::try_from(metrics.connections.get()).unwrap_or(0);
+        let deadline = Instant::now() + self.drain_max;
+        let window = Duration::from_secs(u64::from(clients / LEAVING_PER_SECOND));
+        let longest = self.drain_max.saturating_sub(Duration::from_secs(1));
+        let window = window.min(longest).max(LEAVING_WINDOW_MIN);
+        tracing::info!(clients, window_ms = window.as_millis(), "draining");
+        metrics.draining.set(1);
+        drain.begin(window);
+        let gone = async {
+            while metrics.connections.get() > 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Everybody has been told to be gone by then; the rest of the time is for who does not listen.
+        let _ = timeout_at(deadline.max(Instant::now() + window + Duration::from_millis(500)), gone).await;
+        drain.advance(Phase::Stopping);
+        let finished = async {
+            drain.background_gone().await;
+            drain.clients_gone().await;
+        };
+        if timeout_at(Instant::now() + STOPPING_WAIT_MAX, finished).await.is_err() {
+            tracing::warn!(clients = drain.clients(), "left before everybody was gone");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+async fn any(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn bind(at: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { at, source };
+    let listener = http::listen(at).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Opens the database: is it fit, is its schema ours, is there a partition for the next event.
+async fn open(
+    config: &Config,
+    database: &tokio_postgres::Config,
+    drain: &Drain,
+    metrics: &Arc<Metrics>,
+) -> Result<Store, StartError> {
+    let store = Store::new(database.clone(), metrics.clone());
+    let facts = store.facts().await?;
+    if facts.too_old {
+        return Err(StartError::Unfit(String::from("PostgreSQL 14 or newer is needed")));
+    }
+    if !facts.unsafe_settings.is_empty() {
+        let found = facts.unsafe_settings.join(", ");
+        if !config.allow_unsafe_database {
+            return Err(StartError::Unfit(format!(
+                "{found} in the database: it would lose votes that it confirmed. Turn it on, \
+                 or start with --allow-unsafe-database if these votes do not matter"
+            )));
+        }
+        tracing::warn!(found, "the database can lose what it confirmed");
+    }
+    let durability = if facts.synchronous_standby { "synchronous standby" } else { "one node" };
+    tracing::info!(durability, "database found");
+    let migrated = migrate::migrate(database, drain).await?;
+    tracing::info!(migrations = migrated.migrations, functions = migrated.functions, "schema up to date");
+    for _ in 0..PARTITION_TRIES {
+        if store.has_partition_for_now().await? {
+            return Ok(store);
+        }
+        partitions::keep_up(database, drain).await?;
+    }
+    Err(StartError::Unfit(String::from("the event log has no partition for now")))
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        api_key: config.api_key.clone(),
+        streams_max: config.max_connections,
+        capacity: config.capacity,
+        instance_id: config.instance_id.clone(),
+        message_burst: config.message_burst,
+        message_rate: config.message_rate,
+        allowed_origins: config.allowed_origins.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+    }
+}
+
+/// Brings the schema up to date, and nothing else.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn migrate_only(config: &Config) -> Result<(), StartError> {
+    let embedded = match &config.database_url {
+        Some(_) => None,
+        None => Some(Embedded::start(&config.data_dir).await?),
+    };
+    let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
+    let drain = Drain::new(metrics.tasks.clone());
+    let url = config.database_url.clone().or(embedded.as_ref().map(Embedded::url)).unwrap_or_default();
+    let database = connection::config(&url).map_err(StartError::Url)?;
+    let opened = open(config, &database, &drain, &metrics).await.map(|_| ());
+    if let Some(embedded) = embedded {
+        embedded.stop().await?;
+    }
+    opened
+}
+
+/// Looks after the partitions of the log.
+async fn janitor(database: tokio_postgres::Config, drain: Drain) {
+    let mut ticks = interval(JANITOR_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = drain.reached(Phase::Stopping) => return,
+        }
+        if let Err(error) = partitions::keep_up(&database, &drain).await {
+            tracing::warn!(error = ?error, "partitions not looked after");
+        }
+    }
+}

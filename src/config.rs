@@ -1,0 +1,247 @@
+//! Configuration: flags and `PLENUM_…` variables, checked once at start. Every fault is found and said in one line each.
+//! Never prints a secret. Read by `main.rs` and handed down by value.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+
+/// The flags of `plenum serve`, as typed. All text, so that all faults can be told at once.
+#[derive(Args, Clone)]
+pub struct Flags {
+    /// Address for participants and presenters
+    #[arg(long, env = "PLENUM_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    listen: String,
+    /// Address for operators: /livez /readyz /metrics /cluster /drain
+    #[arg(long, env = "PLENUM_OPS_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+    ops_listen: String,
+    /// PostgreSQL to use; left out, one of its own is run in --data-dir
+    #[arg(long, env = "PLENUM_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where the embedded PostgreSQL keeps its data
+    #[arg(long, env = "PLENUM_DATA_DIR", default_value = "./.plenum", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Key that creating sessions asks for
+    #[arg(long, env = "PLENUM_API_KEY", hide_env_values = true, value_name = "KEY")]
+    api_key: Option<String>,
+    /// Let anybody create sessions, beyond loopback too
+    #[arg(long, env = "PLENUM_ALLOW_ANONYMOUS_CREATE")]
+    allow_anonymous_create: bool,
+    /// Secret that signs participants' tokens; left out, made once and kept in the database
+    #[arg(long, env = "PLENUM_SECRET", hide_env_values = true, value_name = "TEXT")]
+    secret: Option<String>,
+    /// Address that people see, for join links
+    #[arg(long, env = "PLENUM_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
+    /// Participants that this instance is meant for; scaling signals count in it
+    #[arg(long, env = "PLENUM_CAPACITY", default_value = "500", value_name = "N")]
+    capacity: String,
+    /// Open WebSocket and SSE streams, at most
+    #[arg(long, env = "PLENUM_MAX_CONNECTIONS", default_value = "12000", value_name = "N")]
+    max_connections: String,
+    /// Name of this instance; left out, a random one
+    #[arg(long, env = "PLENUM_INSTANCE_ID", value_name = "NAME")]
+    instance_id: Option<String>,
+    /// How long clients may take to leave
+    #[arg(long, env = "PLENUM_DRAIN_SECONDS", default_value = "30", value_name = "S")]
+    drain_seconds: String,
+    /// How often the log is asked for what no hint announced
+    #[arg(long, env = "PLENUM_POLL_INTERVAL_MS", default_value = "100", value_name = "MS")]
+    poll_interval_ms: String,
+    /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas
+    #[arg(long, env = "PLENUM_TRUSTED_PROXY", value_name = "NETWORKS")]
+    trusted_proxy: Option<String>,
+    /// Origins that may open a WebSocket, separated by commas; left out, any
+    #[arg(long, env = "PLENUM_ALLOWED_ORIGIN", value_name = "ORIGINS")]
+    allowed_origin: Option<String>,
+    /// Messages that one connection may send at once
+    #[arg(long, env = "PLENUM_MESSAGE_BURST", default_value = "100", value_name = "N")]
+    message_burst: String,
+    /// Messages per second that one connection may send
+    #[arg(long, env = "PLENUM_MESSAGE_RATE", default_value = "20", value_name = "N")]
+    message_rate: String,
+    /// Lanes that write votes; each has one connection and one batch in flight
+    #[arg(long, env = "PLENUM_WRITER_LANES", default_value = "2", value_name = "N")]
+    writer_lanes: String,
+    /// Run on a database whose fsync or full_page_writes is off: votes can be lost
+    #[arg(long, env = "PLENUM_ALLOW_UNSAFE_DATABASE")]
+    allow_unsafe_database: bool,
+    /// How logs look
+    #[arg(long, env = "PLENUM_LOG", default_value = "text", value_name = "text|json")]
+    log: String,
+}
+
+impl std::fmt::Debug for Flags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Flags") // they hold secrets
+    }
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogForm {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Checked configuration.
+#[derive(Clone)]
+pub struct Config {
+    /// Address for participants and presenters.
+    pub listen: SocketAddr,
+    /// Address for operators.
+    pub ops_listen: SocketAddr,
+    /// `None`: embedded.
+    pub database_url: Option<String>,
+    /// Of the embedded PostgreSQL.
+    pub data_dir: PathBuf,
+    /// `None`: anybody creates sessions.
+    pub api_key: Option<String>,
+    /// `None`: kept in the database.
+    pub secret: Option<String>,
+    /// Without a slash at its end.
+    pub public_url: Option<String>,
+    /// Participants.
+    pub capacity: u32,
+    /// Open WebSocket and SSE streams.
+    pub max_connections: usize,
+    /// Unique among the instances of one database.
+    pub instance_id: String,
+    /// How long clients may take to leave.
+    pub drain: Duration,
+    /// Between two polls of the log.
+    pub poll_interval: Duration,
+    /// Whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Empty: any.
+    pub allowed_origins: Vec<String>,
+    /// Messages at once, per connection.
+    pub message_burst: u32,
+    /// Messages per second, per connection.
+    pub message_rate: u32,
+    /// Lanes that write votes.
+    pub writer_lanes: usize,
+    /// Start on a database that can lose what it confirmed.
+    pub allow_unsafe_database: bool,
+    /// How logs look.
+    pub log: LogForm,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn number<N: TryFrom<u64>>(&mut self, flag: &str, text: &str, min: u64, max: u64) -> Option<N> {
+        let number = text.parse::<u64>().ok().filter(|n| (min..=max).contains(n));
+        if number.is_none() {
+            self.0.push(format!("--{flag}: a whole number from {min} to {max} is expected"));
+        }
+        number.and_then(|n| N::try_from(n).ok())
+    }
+
+    fn address(&mut self, flag: &str, text: &str) -> Option<SocketAddr> {
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.0.push(format!("--{flag}: an address like 127.0.0.1:8080 is expected"));
+        }
+        address
+    }
+
+    fn unless(&mut self, holds: bool, fault: &str) {
+        if !holds {
+            self.0.push(fault.to_owned());
+        }
+    }
+}
+
+impl Flags {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// One line per fault.
+    pub fn check(self) -> Result<Config, Vec<String>> {
+        let mut faults = Faults(Vec::new());
+        let listen = faults.address("listen", &self.listen);
+        let ops_listen = faults.address("ops-listen", &self.ops_listen);
+        let capacity = faults.number("capacity", &self.capacity, 1, 1_000_000);
+        let max_connections = faults.number("max-connections", &self.max_connections, 1, 1_000_000);
+        let drain = faults.number("drain-seconds", &self.drain_seconds, 0, 3_600);
+        let poll_interval = faults.number("poll-interval-ms", &self.poll_interval_ms, 10, 10_000);
+        let message_burst = faults.number("message-burst", &self.message_burst, 1, 1_000_000);
+        let message_rate = faults.number("message-rate", &self.message_rate, 1, 1_000_000);
+        let writer_lanes = faults.number("writer-lanes", &self.writer_lanes, 1, 16);
+        let trusted_proxies = networks(&mut faults, self.trusted_proxy.as_deref().unwrap_or_default());
+        let log = match self.log.as_str() {
+            "json" => LogForm::Json,
+            text => {
+                faults.unless(text == "text", "--log: text or json is expected");
+                LogForm::Text
+            }
+        };
+        let filled = |text: &Option<String>| text.as_deref() != Some("");
+        faults.unless(filled(&self.api_key), "--api-key: it must not be empty");
+        faults.unless(filled(&self.secret), "--secret: it must not be empty");
+        let url = self.public_url.as_deref().unwrap_or("http://");
+        faults.unless(
+            url.starts_with("http://") || url.starts_with("https://"),
+            "--public-url: an address that begins with http:// or https:// is expected",
+        );
+        faults.unless(
+            self.api_key.is_some() || self.allow_anonymous_create || listen.is_none_or(|at| at.ip().is_loopback()),
+            "--api-key: without it anybody who reaches --listen can create sessions; set a key, \
+             listen on 127.0.0.1, or say --allow-anonymous-create",
+        );
+        if let Some(url) = &self.database_url {
+            faults.unless(
+                url.parse::<tokio_postgres::Config>().is_ok(),
+                "--database-url: an address like postgres://user:password@host/database is expected",
+            );
+        }
+        match (listen, ops_listen) {
+            (Some(listen), Some(ops_listen)) if faults.0.is_empty() => Ok(Config {
+                listen,
+                ops_listen,
+                database_url: self.database_url,
+                data_dir: self.data_dir,
+                api_key: self.api_key,
+                secret: self.secret,
+                public_url: self.public_url.map(|url| url.trim_end_matches('/').to_owned()),
+                capacity: capacity.unwrap_or(1),
+                max_connections: max_connections.unwrap_or(1),
+                instance_id: self.instance_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+                drain: Duration::from_secs(drain.unwrap_or(0)),
+                poll_interval: Duration::from_millis(poll_interval.unwrap_or(100)),
+                trusted_proxies,
+                allowed_origins: list(self.allowed_origin.as_deref().unwrap_or_default()).map(ToOwned::to_owned).collect(),
+                message_burst: message_burst.unwrap_or(1),
+                message_rate: message_rate.unwrap_or(1),
+                writer_lanes: writer_lanes.unwrap_or(1),
+                allow_unsafe_database: self.allow_unsafe_database,
+                log,
+            }),
+            _ => Err(faults.0),
+        }
+    }
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn networks(faults: &mut Faults, text: &str) -> Vec<IpNet> {
+    let parse = |item: &str| {
+        item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from))
+    };
+    let (networks, wrong): (Vec<_>, Vec<_>) = list(text).map(parse).partition(Result::is_ok);
+    faults.unless(wrong.is_empty(), "--trusted-proxy: addresses or networks like 10.0.0.0/8 are expected");
+    networks.into_iter().flatten().collect()
+}

@@ -1,0 +1,223 @@
+//! The read path: follows the log, folds it into live state, encodes each event once, fans it out. Never delivers what is
+//! not in the log (presence aside), never orders by anything but `seq`, never waits for a socket.
+//!
+//! ```text
+//! log ─► tailer (poll, or a commit's offer) ─► watched (fold, conflate, encode) ─► rings ─► hub ─► sockets
+//!                                                                                    └► SSE streams
+//! a client that comes back: replay (log up to what the ring has) ─► the ring
+//! ```
+//! Called by `ws` and `http` to follow a session; fed by whoever commits, through [`Feed::offer`].
+
+mod hub;
+mod live;
+mod replay;
+mod tailer;
+mod watched;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dashmap::DashMap;
+use parking_lot::RwLock;
+use tokio::sync::{Notify, OnceCell};
+
+pub use live::{LiveState, Unfit};
+pub use replay::{After, FollowError, Subscription, Target, TargetGone, Who};
+pub use watched::{Beginning, Watched};
+
+use crate::domain::{Audience, Code, LoggedEvent, Seq, SessionId};
+use crate::drain::Drain;
+use crate::limits::CATCH_UP_WAIT_MAX;
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+use hub::Hub;
+use tailer::Flushes;
+use watched::Taken;
+
+type Slot = Arc<OnceCell<Arc<Watched>>>;
+
+/// The read path. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Feed(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    /// Watched sessions; bounded by the connections that watch them, and by those that left within half a minute.
+    sessions: DashMap<SessionId, Slot>,
+    /// Their codes. No code that is unknown is ever remembered.
+    codes: DashMap<Code, SessionId>,
+    /// Names this history of the database.
+    epoch: RwLock<Arc<str>>,
+    /// Where join links lead: `{public_url}/j/{code}`.
+    public_url: String,
+    flushes: Flushes,
+    /// Told where the log is ahead of us.
+    hurry: Notify,
+}
+
+impl Feed {
+    /// Starts the tailer and the fan-out.
+    #[must_use]
+    pub fn start(
+        store: &Store,
+        epoch: &str,
+        public_url: &str,
+        poll_interval: std::time::Duration,
+        drain: &Drain,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let shards = tokio::runtime::Handle::current().metrics().num_workers();
+        let feed = Self(Arc::new(Inner {
+            store: store.clone(),
+            hub: Hub::start(shards, drain, metrics),
+            metrics: metrics.clone(),
+            sessions: DashMap::new(),
+            codes: DashMap::new(),
+            epoch: RwLock::new(epoch.into()),
+            public_url: public_url.to_owned(),
+            flushes: Flushes::default(),
+            hurry: Notify::new(),
+        }));
+        drain.spawn_vital("tailer", tailer::run(feed.clone(), poll_interval, drain.clone()));
+        drain.spawn_vital("conflation", tailer::run_flushes(feed.clone(), drain.clone()));
+        drain.spawn_vital("presence", tailer::run_presence(feed.clone(), drain.clone()));
+        feed
+    }
+
+    /// Offers an event that was just committed. Taken if it is the next one of a session that is watched here; otherwise the
+    /// log is read. When this returns, an event that was next is in the live state.
+    pub fn offer(&self, event: LoggedEvent, committed: Instant) {
+        if let Some(watched) = self.watched(event.session) {
+            self.0.metrics.tailed.with_label_values(&["offered"]).inc();
+            self.take(&watched, event, committed);
+        }
+    }
+
+    fn take(&self, watched: &Arc<Watched>, event: LoggedEvent, since: Instant) {
+        let kind = event.kind.as_str();
+        let taken = watched.take(event, since);
+        if taken.applied > 0 {
+            self.0.metrics.events.with_label_values(&[kind]).inc();
+        }
+        self.follow_up(watched, &taken);
+    }
+
+    fn follow_up(&self, watched: &Arc<Watched>, taken: &Taken) {
+        self.0.metrics.superseded.inc_by(taken.superseded);
+        if let Some(since) = taken.published {
+            self.0.hub.mark(watched, Some(since));
+        }
+        if let Some(at) = taken.flush_at {
+            self.0.flushes.add(at, watched);
+        }
+        if taken.missing {
+            self.0.hurry.notify_one();
+        }
+    }
+
+    fn watched(&self, session: SessionId) -> Option<Arc<Watched>> {
+        self.0.sessions.get(&session)?.get().cloned()
+    }
+
+    /// The session, watched from now on; `None` where there is none. Loads it once however many ask at a time.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn watch(&self, session: SessionId) -> Result<Option<Arc<Watched>>, StoreError> {
+        let slot: Slot = self.0.sessions.entry(session).or_default().clone();
+        if let Some(watched) = slot.get() {
+            return Ok(Some(watched.clone()));
+        }
+        let load = async {
+            let snapshot = self.0.store.snapshot(session).await.map_err(Some)?.ok_or(None)?;
+            let live = LiveState::from(snapshot);
+            self.0.codes.insert(live.session.code.clone(), session);
+            Ok::<_, Option<StoreError>>(Arc::new(Watched::new(session, live, self.0.hub.shards())))
+        };
+        match slot.get_or_try_init(|| load).await {
+            Ok(watched) => Ok(Some(watched.clone())),
+            Err(error) => {
+                self.0.sessions.remove_if(&session, |_, slot| slot.get().is_none());
+                error.map_or(Ok(None), Err)
+            }
+        }
+    }
+
+    /// Whose code this is; asks the database unless the session is watched here.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn session_of_code(&self, code: &Code) -> Result<Option<SessionId>, StoreError> {
+        if let Some(session) = self.0.codes.get(code) {
+            return Ok(Some(*session));
+        }
+        self.0.store.session_of_code(code).await
+    }
+
+    /// The state of a session for REST, as far as this instance knows it, which is at least what it committed itself.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn state(&self, session: SessionId) -> Result<Option<Beginning>, StoreError> {
+        loop {
+            let Some(watched) = self.watch(session).await? else { return Ok(None) };
+            let begun = watched.begin(Audience::Participants, &[], &self.join_url(&watched.code()), &self.epoch());
+            if begun.is_some() {
+                return Ok(begun);
+            }
+            self.forget(&watched);
+        }
+    }
+
+    /// Waits until this instance shows `seq`, if it watches the session: who is told of a change finds it here at once.
+    pub async fn settle(&self, session: SessionId, seq: Seq) {
+        if let Some(watched) = self.watched(session) {
+            // The time-out is no error: the tailer will be there.
+            let _ = tokio::time::timeout(CATCH_UP_WAIT_MAX, watched.reach(seq)).await;
+        }
+    }
+
+    /// The session was deleted: tells everybody who follows it here.
+    pub fn deleted(&self, session: SessionId) {
+        if let Some(watched) = self.watched(session) {
+            watched.end(crate::ring::End::Deleted);
+            self.forget(&watched);
+            self.0.hub.mark(&watched, None);
+        }
+    }
+
+    fn forget(&self, watched: &Arc<Watched>) {
+        watched.retire();
+        self.0.codes.remove_if(&watched.code(), |_, session| *session == watched.id);
+        self.0.sessions.remove_if(&watched.id, |_, slot| slot.get().is_some_and(|it| Arc::ptr_eq(it, watched)));
+    }
+
+    /// Distinct participants with a stream on this instance.
+    #[must_use]
+    pub fn participants(&self, session: SessionId) -> usize {
+        self.watched(session).map_or(0, |watched| watched.participants())
+    }
+
+    /// Where people join.
+    #[must_use]
+    pub fn join_url(&self, code: &Code) -> String {
+        format!("{}/j/{}", self.0.public_url, code.as_str())
+    }
+
+    /// Names this history of the database.
+    #[must_use]
+    pub fn epoch(&self) -> Arc<str> {
+        self.0.epoch.read().clone()
+    }
+
+    fn learn_epoch(&self, epoch: &str) {
+        if **self.0.epoch.read() != *epoch {
+            tracing::warn!("the database has another history now");
+            *self.0.epoch.write() = epoch.into();
+        }
+    }
+}

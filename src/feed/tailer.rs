@@ -1,0 +1,210 @@
+//! The tasks of the read path: the tailer, which asks the log every 100 ms and sooner when told; the conflation, which
+//! sends results when their turn has come; and presence. The log is the truth: offers and hurries only save time.
+//! Spawned by `feed/mod.rs`.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::Feed;
+use super::watched::Watched;
+use crate::domain::{Seq, SessionId, Timestamp};
+use crate::drain::{Drain, Phase};
+use crate::limits::PRESENCE_EVERY;
+use crate::ring::End;
+use crate::store::StoreError;
+use crate::store::log::Tail;
+
+type Poll = JoinHandle<Result<Tail, StoreError>>;
+
+enum Event {
+    Tick,
+    Answer(Box<Result<Tail, StoreError>>),
+    Stop,
+}
+
+/// Asks the log for what no offer brought.
+pub(super) async fn run(feed: Feed, every: Duration, drain: Drain) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // One question at a time; a task of its own, so that nothing here waits for the database.
+    let mut asked: Option<Poll> = None;
+    loop {
+        let event = tokio::select! {
+            answer = answer(&mut asked), if asked.is_some() => Event::Answer(Box::new(answer)),
+            _ = ticks.tick(), if asked.is_none() => Event::Tick,
+            () = feed.0.hurry.notified(), if asked.is_none() => Event::Tick,
+            () = drain.reached(Phase::Stopping) => Event::Stop,
+        };
+        match event {
+            Event::Tick => asked = feed.ask(&drain),
+            Event::Answer(answer) => {
+                asked = None;
+                feed.apply(*answer);
+            }
+            Event::Stop => return,
+        }
+    }
+}
+
+/// Cancel safe: the task lives on in `asked`.
+async fn answer(asked: &mut Option<Poll>) -> Result<Tail, StoreError> {
+    match asked {
+        Some(task) => task.await.unwrap_or(Err(StoreError::Content("the poll of the log panicked"))),
+        None => std::future::pending().await,
+    }
+}
+
+impl Feed {
+    fn ask(&self, drain: &Drain) -> Option<Poll> {
+        let idle: Vec<Arc<Watched>> = self
+            .0
+            .sessions
+            .iter()
+            .filter_map(|slot| slot.get().cloned())
+            .filter(|watched| watched.retire_if_idle())
+            .collect();
+        idle.iter().for_each(|watched| self.forget(watched));
+        let cursors: Vec<(SessionId, Seq)> =
+            self.0.sessions.iter().filter_map(|slot| slot.get().map(|watched| (watched.id, watched.seq()))).collect();
+        self.0.metrics.sessions.set(i64::try_from(cursors.len()).unwrap_or(i64::MAX));
+        if cursors.is_empty() {
+            return None;
+        }
+        let store = self.0.store.clone();
+        Some(drain.spawn_work(async move { store.tail(&cursors).await }))
+    }
+
+    fn apply(&self, answer: Result<Tail, StoreError>) {
+        let tail = match answer {
+            Ok(tail) => tail,
+            Err(error) => return tracing::warn!(error = ?error, "the log did not answer"),
+        };
+        for session in tail.gone {
+            self.deleted(session);
+        }
+        let (now, read_at) = (Instant::now(), Timestamp::now());
+        let mut ahead = false;
+        for event in tail.events {
+            let Some(watched) = self.watched(event.session) else { continue };
+            if event.seq <= watched.seq() {
+                continue; // an offer was faster
+            }
+            // The clocks of database and instance may differ: an age is only used where it is one.
+            let age = Duration::try_from(read_at.0 - event.at.0).unwrap_or_default();
+            if event.seq > watched.seq().next() {
+                tracing::error!(session = %watched.id, seq = event.seq.0, "hole in the log");
+                watched.end(End::Lagging);
+                self.forget(&watched);
+                self.0.hub.mark(&watched, None);
+                continue;
+            }
+            self.0.metrics.tailed.with_label_values(&["read"]).inc();
+            self.take(&watched, event, now.checked_sub(age).unwrap_or(now));
+            ahead = true;
+        }
+        if ahead {
+            self.0.hurry.notify_one(); // a page may have been full
+        }
+    }
+}
+
+/// Results that wait for their turn. At most one entry per watched session and turn.
+#[derive(Debug, Default)]
+pub(super) struct Flushes {
+    /// Guards the heap; nothing waits under it.
+    due: Mutex<BinaryHeap<Reverse<Due>>>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Instant,
+    watched: Weak<Watched>,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+impl Flushes {
+    /// Several entries for one turn are harmless, but events may be many: only the first of a turn is kept.
+    pub(super) fn add(&self, at: Instant, watched: &Arc<Watched>) {
+        if watched.schedule(at) {
+            self.due.lock().push(Reverse(Due { at, watched: Arc::downgrade(watched) }));
+            self.wake.notify_one();
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.due.lock().peek().map(|Reverse(due)| due.at)
+    }
+
+    fn take_due(&self, now: Instant) -> Option<Weak<Watched>> {
+        let mut due = self.due.lock();
+        if due.peek().is_none_or(|Reverse(first)| first.at > now) {
+            return None;
+        }
+        due.pop().map(|Reverse(first)| first.watched)
+    }
+}
+
+/// Sends results when their turn has come.
+pub(super) async fn run_flushes(feed: Feed, drain: Drain) {
+    loop {
+        let next = feed.0.flushes.next();
+        tokio::select! {
+            () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {}
+            () = feed.0.flushes.wake.notified() => {}
+            () = drain.reached(Phase::Stopping) => return,
+        }
+        while let Some(watched) = feed.0.flushes.take_due(Instant::now()) {
+            if let Some(watched) = watched.upgrade() {
+                let taken = watched.flush();
+                feed.follow_up(&watched, &taken);
+            }
+        }
+    }
+}
+
+/// Says how many are here, at most once a second.
+pub(super) async fn run_presence(feed: Feed, drain: Drain) {
+    let mut ticks = interval(PRESENCE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = drain.reached(Phase::Stopping) => return,
+        }
+        let watched: Vec<Arc<Watched>> = feed.0.sessions.iter().filter_map(|slot| slot.get().cloned()).collect();
+        let participants: usize = watched.iter().map(|session| session.participants()).sum();
+        feed.0.metrics.participants.set(i64::try_from(participants).unwrap_or(i64::MAX));
+        for session in watched {
+            if session.publish_presence() {
+                feed.0.hub.mark(&session, None);
+            }
+        }
+    }
+}

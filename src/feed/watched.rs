@@ -1,0 +1,333 @@
+//! One session that is watched here: its live state, the results that wait for their turn, its two rings and who follows
+//! them. Everything that changes order happens under its one lock, and nothing waits there. Owned by `feed/mod.rs`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::hub::Members;
+use super::live::{LiveState, Unfit};
+use crate::domain::{Audience, Code, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq, SessionId};
+use crate::limits::{RESULTS_EVERY, UNWATCHED_KEEP};
+use crate::ring::{Content, Cursor, End, Frame, Ring};
+use crate::wire::{frame, outbound};
+
+/// An event with the moment its commit was known here.
+pub(super) type Timed = (LoggedEvent, Instant);
+
+/// Events that came before the ones they follow; more than a few lanes and presenters never make.
+const EARLY_MAX: usize = 64;
+
+/// A session that is watched here.
+#[derive(Debug)]
+pub struct Watched {
+    /// Which.
+    pub id: SessionId,
+    /// Guards order; nothing waits under it.
+    state: Mutex<State>,
+    channels: [Channel; 2],
+    /// How far the live state is.
+    reached: watch::Sender<Seq>,
+}
+
+/// One audience of it.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) ring: Arc<Ring>,
+    pub(super) members: Members,
+}
+
+#[derive(Debug)]
+struct State {
+    live: LiveState,
+    early: BTreeMap<Seq, Timed>,
+    /// The newest results of each poll that are not sent yet.
+    pending: BTreeMap<PollNumber, Timed>,
+    results_sent: Option<Instant>,
+    /// The turn that results wait for is on the list of `tailer.rs`.
+    scheduled: Option<Instant>,
+    /// Encoded for participants, as of a seq and a number of them.
+    welcome: Option<(Seq, usize, Arc<str>)>,
+    /// Participants with a stream here, and how many streams each has.
+    here: HashMap<ParticipantId, usize>,
+    /// The number last sent.
+    shown: usize,
+    newcomers: bool,
+    subscribers: usize,
+    idle_since: Instant,
+    /// Taken out of the feed: nobody may begin to follow it.
+    retired: bool,
+}
+
+/// What taking an event led to.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Frames were pushed for these audiences, the oldest of them from this moment.
+    pub(super) published: Option<Instant>,
+    /// Results wait until then.
+    pub(super) flush_at: Option<Instant>,
+    /// The log has to be read: something is missing.
+    pub(super) missing: bool,
+    /// Results that nobody was sent.
+    pub(super) superseded: u64,
+    /// Events that went into the live state.
+    pub(super) applied: u64,
+}
+
+/// Where a new subscriber begins.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The state is as of this event.
+    pub seq: Seq,
+    /// See [`outbound::welcome_state`].
+    pub state: Arc<str>,
+    /// Everything after `seq`.
+    pub cursor: Cursor,
+}
+
+impl Watched {
+    pub(super) fn new(id: SessionId, live: LiveState, shards: usize) -> Self {
+        let seq = live.seq;
+        let channel = || Channel { ring: Arc::new(Ring::starting_at(seq)), members: Members::new(shards) };
+        let state = State {
+            live,
+            early: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            results_sent: None,
+            scheduled: None,
+            welcome: None,
+            here: HashMap::new(),
+            shown: usize::MAX,
+            newcomers: false,
+            subscribers: 0,
+            idle_since: Instant::now(),
+            retired: false,
+        };
+        Self { id, state: Mutex::new(state), channels: [channel(), channel()], reached: watch::Sender::new(seq) }
+    }
+
+    pub(super) fn channel(&self, audience: Audience) -> &Channel {
+        let [participants, presenters] = &self.channels;
+        match audience {
+            Audience::Participants => participants,
+            Audience::Presenters => presenters,
+        }
+    }
+
+    /// How far the live state is.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        *self.reached.borrow()
+    }
+
+    /// Waits until the live state is at least at `seq`. Cancel safe.
+    pub async fn reach(&self, seq: Seq) {
+        let _ = self.reached.subscribe().wait_for(|reached| *reached >= seq).await; // the sender is ours
+    }
+
+    /// Takes an event if it is the next one; keeps it for a moment if it is early.
+    pub(super) fn take(&self, event: LoggedEvent, since: Instant) -> Taken {
+        let mut taken = Taken::default();
+        let state = &mut *self.state.lock();
+        let mut next = Some((event, since));
+        while let Some((event, since)) = next {
+            match state.live.apply(&event) {
+                Ok(counted) => {
+                    taken.applied += 1;
+                    self.route(state, counted, (event, since), &mut taken);
+                }
+                Err(Unfit::Known) => {}
+                Err(Unfit::Gap) => {
+                    taken.missing = true;
+                    if state.early.len() < EARLY_MAX {
+                        state.early.insert(event.seq, (event, since));
+                    }
+                    break;
+                }
+                Err(Unfit::Unreadable) => {
+                    tracing::error!(session = %self.id, seq = event.seq.0, "event cannot be read");
+                    self.end(End::Lagging);
+                    break;
+                }
+            }
+            state.early.retain(|seq, _| *seq > state.live.seq);
+            next = state.early.remove(&state.live.seq.next());
+        }
+        self.flush_if_due(state, &mut taken);
+        if taken.applied > 0 {
+            self.reached.send_replace(state.live.seq);
+        }
+        taken
+    }
+
+    /// Sends the results that wait, if it is time.
+    pub(super) fn flush(&self) -> Taken {
+        let mut taken = Taken::default();
+        self.flush_if_due(&mut self.state.lock(), &mut taken);
+        taken
+    }
+
+    /// Results wait for their turn; everything else goes at once, after the results that wait.
+    fn route(&self, state: &mut State, counted: Option<PollNumber>, timed: Timed, taken: &mut Taken) {
+        match counted {
+            Some(poll) => {
+                if state.pending.insert(poll, timed).is_some() {
+                    taken.superseded += 1;
+                }
+            }
+            None => {
+                self.send_pending(state, taken);
+                self.publish(&timed, taken);
+            }
+        }
+    }
+
+    fn flush_if_due(&self, state: &mut State, taken: &mut Taken) {
+        if state.pending.is_empty() {
+            return;
+        }
+        match state.results_sent.map(|sent| sent + RESULTS_EVERY) {
+            Some(due) if due > Instant::now() => taken.flush_at = Some(due),
+            _ => self.send_pending(state, taken),
+        }
+    }
+
+    fn send_pending(&self, state: &mut State, taken: &mut Taken) {
+        if state.pending.is_empty() {
+            return;
+        }
+        state.results_sent = Some(Instant::now());
+        let mut pending: Vec<Timed> = std::mem::take(&mut state.pending).into_values().collect();
+        pending.sort_unstable_by_key(|(event, _)| event.seq);
+        pending.iter().for_each(|timed| self.publish(timed, taken));
+    }
+
+    fn publish(&self, (event, since): &Timed, taken: &mut Taken) {
+        for audience in Audience::ALL {
+            let ring = &self.channel(audience).ring;
+            let prev = ring.last();
+            if let Some(text) = outbound::event(event, prev, audience) {
+                ring.push(framed(Content::Event { seq: event.seq, prev }, &text));
+            }
+        }
+        taken.published = Some(taken.published.map_or(*since, |earlier| earlier.min(*since)));
+    }
+
+    /// A new subscriber begins here; `None` where the session has been retired, and has to be watched anew.
+    /// `drafts`: for presenters, who see them though the log does not know them.
+    pub(super) fn begin(&self, audience: Audience, drafts: &[Poll], join_url: &str, epoch: &str) -> Option<Beginning> {
+        let state = &mut *self.state.lock();
+        if state.retired {
+            return None;
+        }
+        let seq = state.live.seq;
+        let cursor = Cursor { next: self.channel(audience).ring.head(), floor: seq, seen_presence: false };
+        let shown = if state.shown == usize::MAX { state.here.len() } else { state.shown };
+        if audience == Audience::Participants
+            && let Some((at, participants, text)) = &state.welcome
+            && (*at, *participants) == (seq, shown)
+        {
+            return Some(Beginning { seq, state: text.clone(), cursor });
+        }
+        let session = outbound::session(&state.live.session, shown, seq, join_url);
+        let drafts = drafts.iter().filter(|poll| poll.state == PollState::Draft && !state.live.has_poll(poll.n));
+        let mut polls: Vec<&Poll> = state.live.polls().chain(drafts).collect();
+        polls.sort_unstable_by_key(|poll| poll.n);
+        let text: Arc<str> =
+            outbound::welcome_state(&session, epoch, polls.into_iter(), state.live.results_for(audience)).into();
+        if audience == Audience::Participants {
+            state.welcome = Some((seq, shown, text.clone()));
+        }
+        Some(Beginning { seq, state: text, cursor })
+    }
+
+    /// Where a subscriber that knows everything up to `seq` goes on; otherwise what has to be read from the log first:
+    /// up to which event, and the newest results of each poll.
+    pub(super) fn splice(&self, audience: Audience, seq: Seq) -> Result<Cursor, (Seq, Vec<i64>)> {
+        let state = self.state.lock(); // nothing is published meanwhile
+        self.channel(audience).ring.cursor_after(seq).ok_or_else(|| (state.live.seq, state.live.results_seqs()))
+    }
+
+    /// Notes that results are sent at `at`; `false` where that is known already.
+    pub(super) fn schedule(&self, at: Instant) -> bool {
+        self.state.lock().scheduled.replace(at) != Some(at)
+    }
+
+    /// Its join code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.state.lock().live.session.code.clone()
+    }
+
+    /// Ends it for everybody who follows.
+    pub(super) fn end(&self, end: End) {
+        self.channels.iter().for_each(|channel| channel.ring.end(end));
+    }
+
+    /// Counts a subscriber; `false` where the session has been retired.
+    pub(super) fn enter(&self, participant: Option<ParticipantId>) -> bool {
+        let mut state = self.state.lock();
+        if state.retired {
+            return false;
+        }
+        state.subscribers += 1;
+        state.newcomers = true;
+        if let Some(participant) = participant {
+            *state.here.entry(participant).or_default() += 1;
+        }
+        true
+    }
+
+    pub(super) fn leave(&self, participant: Option<ParticipantId>) {
+        let mut state = self.state.lock();
+        state.subscribers -= 1;
+        state.idle_since = Instant::now();
+        if let Some(participant) = participant
+            && let Some(streams) = state.here.get_mut(&participant)
+        {
+            *streams -= 1;
+            if *streams == 0 {
+                state.here.remove(&participant);
+            }
+        }
+    }
+
+    /// Distinct participants with a stream here.
+    #[must_use]
+    pub fn participants(&self) -> usize {
+        self.state.lock().here.len()
+    }
+
+    /// Pushes the number of participants where it moved, or somebody has not had it yet.
+    pub(super) fn publish_presence(&self) -> bool {
+        let state = &mut *self.state.lock();
+        let moved = state.shown != state.here.len();
+        if !moved && !state.newcomers {
+            return false;
+        }
+        state.shown = state.here.len();
+        state.newcomers = false;
+        let frame = framed(Content::Presence { moved }, &outbound::presence(state.shown));
+        self.channels.iter().for_each(|channel| channel.ring.push(frame.clone()));
+        true
+    }
+
+    /// Retires a session that nobody has followed for a while. Says whether it is retired.
+    pub(super) fn retire_if_idle(&self) -> bool {
+        let mut state = self.state.lock();
+        state.retired |= state.subscribers == 0 && state.idle_since.elapsed() > UNWATCHED_KEEP;
+        state.retired
+    }
+
+    /// Retires it at once: its live state is of no use any more.
+    pub(super) fn retire(&self) {
+        self.state.lock().retired = true;
+    }
+}
+
+fn framed(content: Content, text: &str) -> Frame {
+    Frame { content, bytes: frame::text(&[text.as_bytes()]), payload_at: frame::header_bytes(text.len()) }
+}

@@ -1,0 +1,65 @@
+//! Request bodies and query strings: bounded in size and in time, read as JSON whatever their type says. Used by handlers.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::Request;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
+
+use crate::limits::{BODY_BYTES_MAX, BODY_WAIT_MAX};
+use crate::wire::{Code, Fault};
+
+/// Whether a body is announced that is too large to be looked at.
+pub(super) fn is_too_large(request: &Request<Incoming>) -> bool {
+    request.body().size_hint().lower() > BODY_BYTES_MAX as u64
+}
+
+/// The whole body, to be parsed in place. Cancel safe: nothing is kept.
+///
+/// # Errors
+/// `payload_too_large`, or `bad_request` where it does not arrive.
+pub(super) async fn read(request: Request<Incoming>) -> Result<BytesMut, Fault> {
+    let whole = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    match timeout(BODY_WAIT_MAX, whole).await {
+        Ok(Ok(body)) => Ok(BytesMut::from(body.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Fault::new(Code::BadRequest, "the body broke off")),
+        Err(_) => Err(Fault::new(Code::BadRequest, "the body did not arrive in time")),
+    }
+}
+
+/// The fault of a body over the limit.
+pub(super) fn too_large() -> Fault {
+    Fault::new(Code::PayloadTooLarge, "a body may have 256 KiB")
+}
+
+/// The last value of a query parameter, percent-decoded.
+pub(super) fn query<'q>(request: &'q Request<Incoming>, name: &str) -> Option<Cow<'q, str>> {
+    let query = request.uri().query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).last().map(|(_, value)| value)
+}
+
+/// A query parameter that is a whole number from `min` on.
+///
+/// # Errors
+/// `bad_request` where it is something else.
+pub(super) fn query_int(
+    request: &Request<Incoming>,
+    name: &'static str,
+    min: i64,
+) -> Result<Option<i64>, Fault> {
+    query(request, name).map(|text| int(name, &text, min)).transpose()
+}
+
+/// A whole number from `min` on.
+///
+/// # Errors
+/// `bad_request` where it is something else.
+pub(super) fn int(name: &'static str, text: &str, min: i64) -> Result<i64, Fault> {
+    text.parse().ok().filter(|number| *number >= min).ok_or_else(|| Fault {
+        field: Some(name),
+        ..Fault::new(Code::BadRequest, format!("this must be a whole number, at least {min}"))
+    })
+}

@@ -1,0 +1,160 @@
+//! Every poll and every vote of a session, streamed page by page as JSON or CSV, as they stood when the export began.
+//! No cell of the CSV can be taken for a formula. Called by `router.rs`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
+use hyper::{Request, Response};
+use serde_json::json;
+
+use super::respond::{self, Answered, Body};
+use super::{body, token};
+use crate::domain::{Seq, SessionId};
+use crate::store::Store;
+use crate::store::export::StoredVote;
+use crate::wire::{Code, Fault, outbound};
+use crate::ws::Edge;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Csv,
+}
+
+struct Export {
+    store: Store,
+    session: SessionId,
+    upto: Seq,
+    format: Format,
+    /// What comes before the first vote; `None` once it is sent.
+    opening: Option<String>,
+    last: Option<StoredVote>,
+    done: bool,
+}
+
+pub(super) async fn export(edge: &Arc<Edge>, request: &Request<Incoming>, session: SessionId) -> Answered {
+    let row = token::presenter(edge, request.headers(), session).await?;
+    let format = match body::query(request, "format").as_deref() {
+        None | Some("json") => Format::Json,
+        Some("csv") => Format::Csv,
+        Some(_) => {
+            let fault = Fault::new(Code::BadRequest, "this must be json or csv");
+            return Err(Fault { field: Some("format"), ..fault });
+        }
+    };
+    let opening = match format {
+        Format::Json => {
+            let polls = edge.store.polls(session, true).await?;
+            let participants = edge.feed.participants(session);
+            let shown =
+                outbound::session(&row.session, participants, row.last_seq, &edge.feed.join_url(&row.session.code));
+            format!(r#"{{"session":{shown},"polls":{},"votes":["#, outbound::json(&polls))
+        }
+        Format::Csv => String::from("poll,vote_id,participant,answer,at\r\n"),
+    };
+    let export = Export {
+        store: edge.store.clone(),
+        session,
+        upto: row.last_seq,
+        format,
+        opening: Some(opening),
+        last: None,
+        done: false,
+    };
+    Ok(export.into_response())
+}
+
+impl Export {
+    fn into_response(self) -> Response<Body> {
+        let (kind, name) = match self.format {
+            Format::Json => ("application/json", "attachment; filename=\"session.json\""),
+            Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"session.csv\""),
+        };
+        let pages = stream::unfold(self, |mut export| async move {
+            let chunk = export.next().await?;
+            Some((Ok(Frame::data(chunk)), export))
+        });
+        let mut response = respond::with(200, kind, Bytes::new());
+        response.headers_mut().insert(CONTENT_DISPOSITION, HeaderValue::from_static(name));
+        response.map(|_| StreamBody::new(pages).boxed_unsync())
+    }
+
+    /// The next piece, made when the client has taken the one before.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        if let Some(opening) = self.opening.take() {
+            return Some(opening.into());
+        }
+        match self.store.votes_page(self.session, self.upto, self.last.as_ref()).await {
+            Ok(votes) => {
+                let first = self.last.is_none();
+                let text = match self.format {
+                    Format::Json => json_page(&votes, first).into_bytes(),
+                    Format::Csv => csv_page(&votes),
+                };
+                self.done = votes.is_empty();
+                self.last = votes.into_iter().next_back().or(self.last.take());
+                // An empty page ends it; JSON has its brackets to close.
+                Some(if self.done && self.format == Format::Json { Bytes::from_static(b"]}") } else { text.into() })
+            }
+            Err(error) => {
+                // The status is sent already: breaking off in the middle of the JSON is what tells the client.
+                tracing::warn!(error = ?error, "export broke off");
+                None
+            }
+        }
+    }
+}
+
+fn json_page(votes: &[StoredVote], first: bool) -> String {
+    let items: Vec<String> = votes
+        .iter()
+        .map(|vote| {
+            let StoredVote { id, poll, participant, answer, seq, at } = vote;
+            json!({ "id": id, "poll": poll, "participant": participant, "answer": answer, "seq": seq, "at": at })
+                .to_string()
+        })
+        .collect();
+    let comma = if first || items.is_empty() { "" } else { "," };
+    format!("{comma}{}", items.join(","))
+}
+
+fn csv_page(votes: &[StoredVote]) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    for vote in votes {
+        let cells = [
+            vote.poll.to_string(),
+            vote.id.0.to_string(),
+            vote.participant.to_string(),
+            outbound::json(&vote.answer),
+            vote.at.to_string(),
+        ];
+        // Writing to memory does not fail.
+        let _ = writer.write_record(cells.map(|cell| harmless(&cell)));
+    }
+    writer.into_inner().unwrap_or_default()
+}
+
+/// What a spreadsheet would take for a formula gets an apostrophe before it.
+fn harmless(cell: &str) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        for cell in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"] {
+            assert!(harmless(cell).starts_with('\''), "{cell}");
+        }
+        assert_eq!(harmless("{\"rating\":4}"), "{\"rating\":4}");
+    }
+}

@@ -1,0 +1,159 @@
+//! Every bound of the server: a name, a unit, a reason. Nothing here is configuration; what an operator may change is in
+//! `config.rs`. Read by everyone; imports nothing. Relations between limits break the build at the end of the file.
+
+use std::time::Duration;
+
+// ── What the protocol fixes ──────────────────────────────────────────────────────────────────────────────────────────
+
+/// Bytes of one client message, fragments together (protocol 7, Sizes).
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a REST body (protocol 7, Bodies).
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// A body that has not arrived by then is given up (protocol 7, Bodies).
+pub const BODY_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Code points of a title or question.
+pub const TITLE_CHARS_MAX: usize = 300;
+/// Code points of an option.
+pub const OPTION_CHARS_MAX: usize = 200;
+/// Options of a choice.
+pub const OPTIONS_MIN: usize = 2;
+/// Options of a choice.
+pub const OPTIONS_MAX: usize = 50;
+/// Highest step of a rating.
+pub const RATING_MIN: i64 = 2;
+/// Highest step of a rating.
+pub const RATING_MAX: i64 = 10;
+/// Polls of one session.
+pub const POLLS_MAX: i32 = 1_000;
+/// Participants a presenter may say to expect: what the `int` column takes.
+pub const EXPECTED_PARTICIPANTS_MAX: i64 = 10_000_000;
+/// Events of one `GET events` answer.
+pub const EVENTS_PAGE_MAX: i64 = 1_000;
+/// Sessions of one `GET sessions` answer.
+pub const SESSIONS_PAGE_MAX: i64 = 200;
+/// Sessions of one `GET sessions` answer where no limit is named.
+pub const SESSIONS_PAGE_DEFAULT: i64 = 50;
+/// The first message must be here by then, or 4408.
+pub const HELLO_WAIT_MAX: Duration = Duration::from_secs(5);
+/// After its close frame the server reads and discards for so long, so that a reset does not swallow the code.
+pub const CLOSE_LINGER_MAX: Duration = Duration::from_secs(1);
+/// Unknown codes one address may try in [`FAILED_JOINS_WINDOW`].
+pub const FAILED_JOINS_MAX: u32 = 100;
+/// See [`FAILED_JOINS_MAX`].
+pub const FAILED_JOINS_WINDOW: Duration = Duration::from_secs(60);
+
+// ── Connections ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Pending TCP handshakes. Tokio's default of 1,024 or less overflows in a join storm of 2,000, which then waits a whole
+/// second for a retransmission.
+pub const LISTEN_BACKLOG: u32 = 4_096;
+/// TCP connections beyond `--max-connections`: REST calls and refusals need a socket to be answered on.
+pub const REST_CONNECTIONS_MAX: usize = 4_096;
+/// Request head: line and headers.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// A request head must be complete by then; also how long an idle keep-alive connection is kept.
+pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Bytes read from a socket at a time: most messages are under 200 bytes, and the buffer lives on the stack.
+pub const READ_BYTES: usize = 4 * 1024;
+/// Reads from one socket per wake, so that one busy client does not starve the rest of its worker.
+pub const READS_PER_WAKE_MAX: usize = 8;
+/// Frames of one message. A message is one frame in practice; this ends endless empty fragments.
+pub const FRAGMENTS_MAX: usize = 128;
+/// Control frames in a row without a message or a pause: picked by eye, generous against any honest client.
+pub const FRAMES_PER_MESSAGE_MAX: usize = 256;
+/// Between two pings of the server.
+pub const PING_EVERY: Duration = Duration::from_secs(25);
+/// Silence after a ping that ends the connection.
+pub const PONG_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Between two comment lines of an SSE stream: below the 30 s after which many proxies cut.
+pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Messages refused with `rate_limited` before the connection is closed with 4429.
+pub const RATE_REFUSALS_MAX: u32 = 50;
+/// Bytes waiting for one socket (acks, errors, replay). Past it the client does not read: 4413.
+pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
+/// From here on a connection's messages are not read until its socket has taken what waits.
+pub const OUTBOX_BYTES_PAUSE: usize = 64 * 1024;
+/// Slices in one vectored write.
+pub const WRITE_SLICES_MAX: usize = 32;
+/// Addresses whose failed joins are counted at one time; beyond it the oldest windows are forgotten.
+pub const ADDRESSES_MAX: usize = 65_536;
+
+// ── Write path ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Votes in one batch: the database takes about 10 ms for so many, and larger batches gain nothing.
+pub const BATCH_VOTES_MAX: usize = 1_000;
+/// Votes waiting in one lane. At 10 ms a batch the last of them waits some 300 ms.
+pub const LANE_VOTES_MAX: usize = 32 * BATCH_VOTES_MAX;
+/// A vote that has not been committed by then gets `database_unavailable`; its client tries again with the same id.
+pub const VOTE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// One call of the vote function; past it the connection is dropped and the outcome counts as unknown.
+pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Between two tries of a batch: doubled each time, up to [`RETRY_PAUSE_MAX`], with jitter.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// See [`RETRY_PAUSE_MIN`].
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Committed events on their way to the tailer; what does not fit is read from the log instead.
+pub const OFFERS_MAX: usize = 4_096;
+
+// ── Read path ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Results frames per session and second: ten, the first at once.
+pub const RESULTS_EVERY: Duration = Duration::from_millis(100);
+/// Frames that a session keeps for its subscribers, per audience. At ten results a second a subscriber may be 25 s behind.
+pub const RING_FRAMES_MAX: usize = 256;
+/// Bytes of the same. A poll of 50 long options is 40 KiB.
+pub const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Sockets written by a fan-out shard before it lets others run.
+pub const WRITES_PER_TURN_MAX: usize = 128;
+/// Events read for one session at a time.
+pub const EVENTS_READ_MAX: i64 = 500;
+/// Events of one page of a replay.
+pub const REPLAY_PAGE_MAX: i64 = 500;
+/// Rounds of a replay that live events keep overtaking, before the client is told to come back (4413).
+pub const REPLAY_ROUNDS_MAX: usize = 10_000;
+/// How long a connection waits for the tailer to reach what the database already holds.
+pub const CATCH_UP_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A session that nobody watches is dropped from memory after this.
+pub const UNWATCHED_KEEP: Duration = Duration::from_secs(30);
+/// Between two presence messages: a little over the second that the protocol promises.
+pub const PRESENCE_EVERY: Duration = Duration::from_millis(1_050);
+/// Replayed or resumable history; the protocol says 24 h.
+pub const EVENTS_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Width of one partition of the log: coarser keeps more than needed, finer means more partitions to look into.
+pub const PARTITION_HOURS: i64 = 4;
+/// Partitions are made so far ahead, so that a janitor that is down for a day stops nobody.
+pub const PARTITIONS_AHEAD_HOURS: i64 = 24;
+
+// ── Database ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Connections for REST and reads. Short statements; PostgreSQL's default of 100 leaves room for several instances.
+pub const POOL_SIZE: u32 = 8;
+/// Waiting for one of them; then `database_unavailable`.
+pub const POOL_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Connect, authenticate and prepare.
+pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A statement of REST or of the read path. It is longer than `statement_timeout` below, which gives the better error.
+pub const QUERY_WAIT_MAX: Duration = Duration::from_secs(8);
+/// `statement_timeout` of every connection.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
+/// `lock_timeout` of every connection.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// `/readyz` asks the database and answers within one second.
+pub const READY_WAIT_MAX: Duration = Duration::from_millis(700);
+/// Votes fetched at a time by an export.
+pub const EXPORT_PAGE: i64 = 2_000;
+/// Codes drawn for a new session, so that one that is taken costs nothing.
+pub const CODES_TRIED: usize = 8;
+
+const _: () = {
+    assert!(OUTBOX_BYTES_PAUSE < OUTBOX_BYTES_MAX);
+    assert!(BATCH_VOTES_MAX <= LANE_VOTES_MAX);
+    assert!(READ_BYTES <= MESSAGE_BYTES_MAX);
+    // A single frame, however long its poll, must fit the ring: 50 options of 200 code points of 6 escaped bytes.
+    assert!(2 * OPTIONS_MAX * OPTION_CHARS_MAX * 6 + TITLE_CHARS_MAX * 6 < RING_BYTES_MAX);
+    assert!(STATEMENT_TIMEOUT.as_millis() < COMMIT_WAIT_MAX.as_millis());
+    assert!(COMMIT_WAIT_MAX.as_millis() < VOTE_WAIT_MAX.as_millis());
+    assert!(LOCK_TIMEOUT.as_millis() < STATEMENT_TIMEOUT.as_millis());
+    assert!(READY_WAIT_MAX.as_millis() < 1_000);
+    assert!(PARTITIONS_AHEAD_HOURS >= 2 * PARTITION_HOURS);
+};

@@ -1,0 +1,166 @@
+//! The binary: arguments, logs, allocator, and exit codes. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use plenum::app::App;
+use plenum::config::{Config, Flags, LogForm};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A live event polling server
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an instance
+    Serve(Box<Flags>),
+    /// Bring the database's schema up to date and end
+    Migrate(Box<Flags>),
+    /// Ask a running instance whether it is ready: exit code 0 or 1
+    Health {
+        /// Its address for operators
+        #[arg(long, env = "PLENUM_OPS_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+        ops_listen: String,
+    },
+}
+
+/// Wrong configuration.
+const EXIT_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Serve(flags) => with_config(*flags, serve),
+        Command::Migrate(flags) => with_config(*flags, migrate),
+        Command::Health { ops_listen } => health(&ops_listen),
+    }
+}
+
+fn with_config(flags: Flags, run: fn(Config) -> ExitCode) -> ExitCode {
+    match flags.check() {
+        Ok(config) => {
+            start_logging(config.log);
+            run(config)
+        }
+        Err(faults) => {
+            faults.iter().for_each(|fault| eprintln!("plenum: {fault}"));
+            ExitCode::from(EXIT_CONFIGURATION)
+        }
+    }
+}
+
+fn start_logging(form: LogForm) {
+    let filter = EnvFilter::try_from_env("PLENUM_LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match form {
+        LogForm::Text => logs.with_target(false).compact().init(),
+        LogForm::Json => logs.json().flatten_event(true).init(),
+    }
+}
+
+fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&error),
+    }
+}
+
+/// One line: what went wrong and, behind it, why.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    eprintln!("plenum: {line}");
+    ExitCode::FAILURE
+}
+
+fn serve(config: Config) -> ExitCode {
+    raise_file_limit();
+    let guide = config.log == LogForm::Text;
+    on_runtime(async move {
+        let keyed = config.api_key.is_some();
+        let app = match App::start(config).await {
+            Ok(app) => app,
+            Err(error) => return fail(&error),
+        };
+        let (listen, ops_listen) = (app.listen.to_string(), app.ops_listen.to_string());
+        let database = app.embedded_url.as_deref().unwrap_or("external");
+        tracing::info!(listen, ops_listen, database, "ready");
+        if guide {
+            print_guide(&listen, &ops_listen, keyed);
+        }
+        match app.run().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        }
+    })
+}
+
+/// Every connection is a file: take as many as the system lets us.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        tracing::warn!("the limit of open files could not be raised");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what to do next is for the person at the terminal, not for the log")]
+fn print_guide(listen: &str, ops_listen: &str, keyed: bool) {
+    let key = if keyed { " -H 'Authorization: Bearer YOUR_API_KEY'" } else { "" };
+    println!(
+        "\nPlenum is ready at http://{listen} (operations: http://{ops_listen}). Ctrl-C stops it.\n\n\
+         In another terminal, create a session and open a poll in it:\n\n\
+         \x20 S=$(curl -s http://{listen}/v1/sessions{key} -d '{{\"title\":\"Town hall\"}}')\n\
+         \x20 get() {{ printf '%s' \"$S\" | sed \"s/.*\\\"$1\\\":\\\"\\([^\\\"]*\\)\\\".*/\\1/\"; }}\n\
+         \x20 ID=$(get id); CODE=$(get code); TOKEN=$(get presenter_token); echo \"join code: $CODE\"\n\
+         \x20 curl -s http://{listen}/v1/sessions/$ID/polls -H \"Authorization: Bearer $TOKEN\" \\\n\
+         \x20   -d '{{\"kind\":\"choice\",\"question\":\"Lunch?\",\"options\":[\"Soup\",\"Salad\"]}}'\n\
+         \x20 curl -s -X POST http://{listen}/v1/sessions/$ID/polls/1/open -H \"Authorization: Bearer $TOKEN\"\n\n\
+         Watch it live:  curl -N \"http://{listen}/v1/sessions/$ID/stream?token=$TOKEN\"\n\
+         See 200 people vote:  make demo\n"
+    );
+}
+
+fn migrate(config: Config) -> ExitCode {
+    on_runtime(async move {
+        match plenum::app::migrate_only(&config).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        }
+    })
+}
+
+/// Without a client library: one request, one line of the answer.
+fn health(ops_listen: &str) -> ExitCode {
+    use std::io::{Read, Write};
+    let ask = || -> std::io::Result<String> {
+        let mut socket = std::net::TcpStream::connect(ops_listen)?;
+        let wait = Some(std::time::Duration::from_secs(3));
+        socket.set_read_timeout(wait)?;
+        socket.set_write_timeout(wait)?;
+        write!(socket, "GET /readyz HTTP/1.1\r\nHost: plenum\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    match ask() {
+        Ok(answer) if answer.starts_with("HTTP/1.1 200") => ExitCode::SUCCESS,
+        Ok(answer) => {
+            eprintln!("plenum: not ready: {}", answer.lines().last().unwrap_or_default());
+            ExitCode::FAILURE
+        }
+        Err(error) => fail(&error),
+    }
+}

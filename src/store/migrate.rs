@@ -1,0 +1,79 @@
+//! Brings the schema up to date: numbered files once each, functions whenever theirs are new. The whole run holds one
+//! advisory lock on one connection, so any number of instances may start together. Never undoes, never changes what an
+//! older instance still calls. Called by `app.rs` and `plenum migrate`.
+
+use sha2::{Digest, Sha256};
+use tokio_postgres::Config;
+
+use super::StoreError;
+use super::connection::OwnLink;
+use super::rows::column;
+use crate::drain::Drain;
+
+/// Any number that nothing else in the database uses.
+const LOCK: &str = "SELECT pg_advisory_lock(5203117742)";
+const BOOKS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
+        version int PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+    CREATE TABLE IF NOT EXISTS schema_functions (
+        checksum text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+
+const MIGRATIONS: &[&str] = &[include_str!("../../sql/migrations/0001_schema.sql")];
+const FUNCTIONS: &[&str] = &[
+    include_str!("../../sql/functions/10_json.sql"),
+    include_str!("../../sql/functions/20_sessions.sql"),
+    include_str!("../../sql/functions/30_polls.sql"),
+    include_str!("../../sql/functions/40_votes.sql"),
+];
+
+/// What a run did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// Numbered files applied now.
+    pub migrations: usize,
+    /// The functions were replaced.
+    pub functions: bool,
+}
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// See [`StoreError`]; [`StoreError::Content`] where an applied file is not the one that this program has.
+pub async fn migrate(config: &Config, drain: &Drain) -> Result<Migrated, StoreError> {
+    let mut config = config.clone();
+    // Others may be at it: waiting for the lock takes as long as it takes them.
+    let options = format!("{} -c statement_timeout=0 -c lock_timeout=0", config.get_options().unwrap_or_default());
+    config.options(&options);
+    let own = OwnLink::connect(&config, drain).await?;
+    let client = &own.link.client;
+    client.batch_execute(LOCK).await?; // released with the connection
+    client.batch_execute(BOOKS).await?;
+    let mut done = Migrated::default();
+    for (version, sql) in (1_i32..).zip(MIGRATIONS) {
+        let checksum = checksum(&[sql]);
+        match client.query_opt("SELECT checksum FROM schema_migrations WHERE version = $1", &[&version]).await? {
+            Some(row) if column::<&str>(&row, 0)? == checksum => {}
+            Some(_) => return Err(StoreError::Content("a migration was changed after it was applied")),
+            None => {
+                // One message, so one transaction: all of the file and its entry, or nothing.
+                let entry = format!("INSERT INTO schema_migrations VALUES ({version}, '{checksum}')");
+                client.batch_execute(&format!("{sql};\n{entry}")).await?;
+                done.migrations += 1;
+            }
+        }
+    }
+    // Each set of functions is applied once: an older instance that starts later finds its set in the books, and does not
+    // put the old functions back.
+    let checksum = checksum(FUNCTIONS);
+    if client.query_opt("SELECT 1 FROM schema_functions WHERE checksum = $1", &[&checksum]).await?.is_none() {
+        let entry = format!("INSERT INTO schema_functions VALUES ('{checksum}')");
+        client.batch_execute(&format!("{};\n{entry}", FUNCTIONS.join(";\n"))).await?;
+        done.functions = true;
+    }
+    Ok(done)
+}
+
+fn checksum(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part.as_bytes()));
+    hash.finalize().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}

@@ -1,0 +1,117 @@
+//! The partitions of the event log: made a day ahead, dropped whole when their last event is older than 24 h. Called at
+//! start and by the janitor in `app.rs`. Never deletes row by row, and never waits long for a lock that votes need.
+
+use time::{Duration, OffsetDateTime};
+use tokio_postgres::Config;
+
+use super::connection::OwnLink;
+use super::rows::column;
+use super::{Store, StoreError};
+use crate::drain::Drain;
+use crate::limits::{EVENTS_KEEP, PARTITION_HOURS, PARTITIONS_AHEAD_HOURS};
+
+const EXISTING: &str = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+    WHERE i.inhparent = 'event_log'::regclass";
+const NOW: &str = "SELECT clock_timestamp()";
+/// One janitor at a time, over all instances; not the lock of migrations, which may be held for long.
+const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(5203117743)";
+/// Attaching takes a lock that goes along with votes; still, nobody waits for it longer than this.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '200ms'";
+const NAME: &str = "event_log_";
+
+/// Makes the partitions that are missing and drops those that are over. Another instance that is at it already makes this
+/// one do nothing. Cancel safe: every step stands alone.
+///
+/// # Errors
+/// See [`StoreError`]; what was left undone is done by the next run.
+pub async fn keep_up(config: &Config, drain: &Drain) -> Result<(), StoreError> {
+    let own = OwnLink::connect(config, drain).await?;
+    let client = &own.link.client;
+    if !column::<bool>(&client.query_one(TRY_LOCK, &[]).await?, 0)? {
+        return Ok(());
+    }
+    client.batch_execute(LOCK_TIMEOUT).await?;
+    let now: OffsetDateTime = column(&client.query_one(NOW, &[]).await?, 0)?;
+    let rows = client.query(EXISTING, &[]).await?;
+    let existing: Vec<String> = rows.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
+    for start in wanted(now) {
+        let name = name(start);
+        if !existing.contains(&name) {
+            let (from, to) = (start, start + PARTITION_HOURS * 3600);
+            // A table made apart and attached takes a weaker lock than CREATE … PARTITION OF.
+            let sql = format!(
+                "CREATE TABLE IF NOT EXISTS {name} (LIKE event_log INCLUDING ALL); \
+                 ALTER TABLE event_log ATTACH PARTITION {name} \
+                 FOR VALUES FROM (to_timestamp({from})) TO (to_timestamp({to}))"
+            );
+            client.batch_execute(&sql).await?;
+        }
+    }
+    for name in existing.iter().filter(|name| is_over(name, now)) {
+        client.batch_execute(&format!("ALTER TABLE event_log DETACH PARTITION {name} CONCURRENTLY")).await?;
+        client.batch_execute(&format!("DROP TABLE {name}")).await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Makes the partitions that the first vote needs, waiting for whoever is at it already.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn has_partition_for_now(&self) -> Result<bool, StoreError> {
+        let names: Vec<String> =
+            self.query(EXISTING, &[]).await?.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
+        let now = self.query_opt(NOW, &[]).await?.ok_or(StoreError::Content("no clock"))?;
+        let now: OffsetDateTime = column(&now, 0)?;
+        Ok(names.contains(&name(start_of(now))))
+    }
+}
+
+/// Starts of the partitions that should exist, in seconds since 1970: the one before (for clocks that step back), this
+/// one and those ahead.
+fn wanted(now: OffsetDateTime) -> impl Iterator<Item = i64> {
+    let this = start_of(now);
+    (-1..=PARTITIONS_AHEAD_HOURS / PARTITION_HOURS).map(move |n| this + n * PARTITION_HOURS * 3600)
+}
+
+fn start_of(at: OffsetDateTime) -> i64 {
+    let width = PARTITION_HOURS * 3600;
+    at.unix_timestamp().div_euclid(width) * width
+}
+
+fn name(start: i64) -> String {
+    format!("{NAME}{start}")
+}
+
+/// Whether every event of the partition is older than what is kept. Tables with other names are not ours to drop.
+fn is_over(name: &str, now: OffsetDateTime) -> bool {
+    let Some(start) = name.strip_prefix(NAME).and_then(|start| start.parse::<i64>().ok()) else { return false };
+    let end = start + PARTITION_HOURS * 3600;
+    OffsetDateTime::from_unix_timestamp(end).is_ok_and(|end| now - end > Duration::try_from(EVENTS_KEEP).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_goes_when_its_last_event_is_a_day_old() {
+        let noon = datetime!(2026-11-24 12:00 UTC);
+        let partition = name(start_of(noon)); // 12:00 to 16:00
+        assert!(!is_over(&partition, datetime!(2026-11-25 15:59 UTC)));
+        assert!(is_over(&partition, datetime!(2026-11-25 16:01 UTC)));
+        assert!(!is_over("event_log_lasting", datetime!(2030-01-01 00:00 UTC)));
+    }
+
+    #[test]
+    fn partitions_are_wanted_without_a_hole_for_a_day_ahead() {
+        let now = datetime!(2026-11-24 13:30 UTC);
+        let starts: Vec<i64> = wanted(now).collect();
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == PARTITION_HOURS * 3600));
+        assert!(starts.iter().any(|start| *start > now.unix_timestamp() + 20 * 3600));
+        assert!(starts.contains(&start_of(now)));
+    }
+}

@@ -1,0 +1,97 @@
+//! The write path: takes votes, group-commits them, answers each one after the commit. Never answers before, never waits
+//! for a socket, never looks at live state.
+//!
+//! ```text
+//! cast ─► lane inbox (bounded) ─► batcher (takes what waits) ─► commit ─► PostgreSQL
+//!   └ full: overloaded                                             └► events offered, then answers
+//! ```
+//! Called by `ws/reader.rs` and `http/votes.rs`. What it commits reaches clients through the log, like everybody else's.
+
+mod batcher;
+mod commit;
+mod reply;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+pub use reply::{Answers, Reply, outcome};
+
+use crate::domain::{LoggedEvent, Verdict, Vote};
+use crate::drain::{Drain, Phase};
+use crate::limits::LANE_VOTES_MAX;
+use crate::metrics::Metrics;
+
+/// Where committed events are offered; it must not wait.
+pub type Offer = Arc<dyn Fn(LoggedEvent, Instant) + Send + Sync>;
+
+/// A vote that waits for its batch.
+#[derive(Debug)]
+struct Waiting {
+    vote: Vote,
+    reply: Reply,
+    since: Instant,
+}
+
+/// The way in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Votes {
+    lanes: Arc<[Lane]>,
+    hash: RandomState,
+    drain: Drain,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    inbox: mpsc::Sender<Waiting>,
+    /// How long the oldest vote of the newest batch had waited, in milliseconds.
+    age_ms: Arc<AtomicU64>,
+}
+
+impl Votes {
+    /// Starts `lanes` lanes; each opens its own connection with `config`.
+    #[must_use]
+    pub fn start(
+        config: &tokio_postgres::Config,
+        lanes: usize,
+        drain: &Drain,
+        metrics: &Arc<Metrics>,
+        offer: &Offer,
+    ) -> Self {
+        let lanes = (0..lanes)
+            .map(|_| {
+                let (inbox, votes) = mpsc::channel(LANE_VOTES_MAX);
+                let age_ms = Arc::new(AtomicU64::new(0));
+                let committer = commit::Committer::new(config.clone(), drain.clone(), metrics.clone(), offer.clone());
+                let batcher = batcher::Batcher::new(votes, age_ms.clone(), drain.clone(), metrics.clone());
+                drain.spawn_vital("vote lane", batcher.run(committer));
+                Lane { inbox, age_ms }
+            })
+            .collect();
+        Self { lanes, hash: RandomState::new(), drain: drain.clone(), metrics: metrics.clone() }
+    }
+
+    /// Takes a vote and answers `to` when it is known what became of it: after the commit, or at once where the vote is
+    /// refused. Never waits.
+    pub fn cast(&self, vote: Vote, to: Arc<dyn Answers>) {
+        let reply = Reply::new(&vote, to, self.metrics.clone());
+        if self.drain.phase() == Phase::Stopping {
+            return reply.answer_now(Verdict::Draining);
+        }
+        // One session, one lane: an instance never contends with itself for a session's row.
+        let lane = usize::try_from(self.hash.hash_one(vote.session)).unwrap_or(0) % self.lanes.len();
+        let Some(lane) = self.lanes.get(lane) else { return };
+        match lane.inbox.try_send(Waiting { vote, reply, since: Instant::now() }) {
+            Ok(()) => self.metrics.queue_depth.inc(),
+            Err(mpsc::error::TrySendError::Full(refused)) => {
+                let retry_after_ms = lane.age_ms.load(Ordering::Relaxed).clamp(250, 10_000);
+                refused.reply.answer_now(Verdict::Overloaded { retry_after_ms });
+            }
+            Err(mpsc::error::TrySendError::Closed(refused)) => refused.reply.answer_now(Verdict::Draining),
+        }
+    }
+}

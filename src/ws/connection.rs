@@ -1,0 +1,307 @@
+//! The task of one connection, from its first byte to its last. Owns the reading side and the clock; whatever goes out is
+//! in the outbox. The states, in order:
+//!
+//! ```text
+//! waiting for hello (5 s) ─► admitted: read, write what blocked, ping, go when draining ─► close frame, linger (1 s)
+//! ```
+//! Spawned by `handshake.rs`. Nothing that is not cancel safe stands in a `select!` here.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::edge::Edge;
+use super::hello::admit;
+use super::reader::{Client, Reader};
+use crate::drain::Phase;
+use crate::limits::{CLOSE_LINGER_MAX, HELLO_WAIT_MAX, PING_EVERY, PONG_WAIT_MAX, READ_BYTES, READS_PER_WAKE_MAX};
+use crate::outbox::{Broken, Outbox, Outlook};
+use crate::ring::End;
+use crate::wire::frame::{Decoder, Incoming};
+use crate::wire::inbound::{self, Hello, HelloFault};
+use crate::wire::{Close, frame, outbound};
+
+/// How a connection ends: with a close code, or with nobody there any more.
+type Ended = Option<Close>;
+
+/// Runs a connection to its end.
+pub(super) async fn run(edge: Arc<Edge>, socket: TcpStream, early: Bytes, from: IpAddr) {
+    let outbox = Outbox::new(socket);
+    let ended = match edge.open_stream("websocket") {
+        Some(_stream) => serve(&edge, &outbox, early, from).await,
+        None => Some(Close::Full),
+    };
+    let code = ended.map_or(1006, Close::number);
+    edge.metrics.closed.with_label_values(&[&code.to_string()]).inc();
+    if let Some(close) = ended {
+        outbox.close(frame::close(close));
+        linger(&outbox).await;
+    }
+}
+
+async fn serve(edge: &Arc<Edge>, outbox: &Arc<Outbox>, early: Bytes, from: IpAddr) -> Ended {
+    let mut decoder = Decoder::default();
+    let hello = match timeout(HELLO_WAIT_MAX, hello(outbox, &mut decoder, early)).await {
+        Ok(ControlFlow::Continue(hello)) => hello,
+        Ok(ControlFlow::Break(ended)) => return ended,
+        Err(_) => return Some(Close::NoHello),
+    };
+    if edge.drain.phase() >= Phase::Draining {
+        return Some(Close::GoingAway);
+    }
+    let joined = match admit(edge, outbox, hello, from).await {
+        Ok(joined) => joined,
+        Err(ended) => return ended,
+    };
+    // Boxed: what came before is dropped, and an idle connection carries no more than this.
+    let client = Client::new(outbox.clone());
+    Box::pin(Connection::new(edge, decoder, client, Reader::new(joined, &edge.rules)).run()).await
+}
+
+/// Waits for the first message. Cancel safe: nobody reads on after it was cancelled.
+async fn hello(
+    outbox: &Outbox,
+    decoder: &mut Decoder,
+    early: Bytes,
+) -> ControlFlow<Ended, Result<Hello, HelloFault>> {
+    let mut first = None;
+    let mut fed = decoder.feed(&mut early.to_vec(), |incoming| first_message(outbox, incoming, &mut first));
+    loop {
+        if let Err(close) = fed {
+            return ControlFlow::Break(Some(close));
+        }
+        if let Some(first) = first {
+            return first;
+        }
+        if outbox.socket.readable().await.is_err() {
+            return ControlFlow::Break(None);
+        }
+        let mut buffer = [0; READ_BYTES];
+        fed = match outbox.socket.try_read(&mut buffer) {
+            Ok(0) => return ControlFlow::Break(None),
+            Ok(read) => decoder.feed(buffer.get_mut(..read).unwrap_or_default(), |incoming| {
+                first_message(outbox, incoming, &mut first)
+            }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(_) => return ControlFlow::Break(None),
+        };
+    }
+}
+
+/// Breaks when there is a first message, or a reason that there will be none.
+fn first_message(
+    outbox: &Outbox,
+    incoming: Incoming<'_>,
+    first: &mut Option<ControlFlow<Ended, Result<Hello, HelloFault>>>,
+) -> ControlFlow<()> {
+    *first = Some(match incoming {
+        Incoming::Text(bytes) => ControlFlow::Continue(inbound::hello(bytes)),
+        Incoming::Binary => ControlFlow::Break(Some(Close::Malformed)),
+        Incoming::Close => ControlFlow::Break(Some(Close::Done)),
+        Incoming::Ping(payload) => {
+            outbox.send(frame::pong(payload));
+            return ControlFlow::Continue(());
+        }
+        Incoming::Pong => return ControlFlow::Continue(()),
+    });
+    ControlFlow::Break(())
+}
+
+/// A connection after its hello.
+struct Connection<'a> {
+    edge: &'a Edge,
+    decoder: Decoder,
+    client: Arc<Client>,
+    reader: Reader,
+    /// The client said something since the last ping.
+    heard: bool,
+    /// A ping waits for its answer until then; otherwise `None`.
+    pong_due: Option<Instant>,
+    next_ping: Instant,
+    /// When a draining instance closes this connection.
+    leave_at: Option<Instant>,
+}
+
+enum Event {
+    Readable(bool),
+    Writable(bool),
+    /// The outbox has news, or the last vote is answered.
+    Wake,
+    Draining,
+    Alarm,
+}
+
+impl<'a> Connection<'a> {
+    fn new(edge: &'a Edge, decoder: Decoder, client: Arc<Client>, reader: Reader) -> Self {
+        // The first ping comes at a random point, so that those who joined together are not pinged together.
+        let share = 0.5 + f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX) / 2.0;
+        let next_ping = Instant::now() + PING_EVERY.mul_f64(share);
+        Self { edge, decoder, client, reader, heard: true, pong_due: None, next_ping, leave_at: None }
+    }
+
+    async fn run(mut self) -> Ended {
+        let mut phase = self.edge.drain.watch();
+        // What came in one packet with the hello.
+        let mut flow = self.feed(&mut []);
+        loop {
+            if let ControlFlow::Break(ended) = flow {
+                return ended;
+            }
+            let (blocked, pause) = match self.client.outbox.outlook() {
+                Outlook::Broken(broken) => return close_code(broken),
+                Outlook::Blocked { pause } => (true, pause),
+                Outlook::Idle => (false, false),
+            };
+            if self.leave_at.is_some_and(|at| at <= Instant::now()) && self.client.is_answered() {
+                return Some(Close::GoingAway);
+            }
+            let outbox = &self.client.outbox;
+            let event = tokio::select! {
+                ready = outbox.socket.readable(), if !pause => Event::Readable(ready.is_ok()),
+                ready = outbox.socket.writable(), if blocked => Event::Writable(ready.is_ok()),
+                () = outbox.wake.notified() => Event::Wake,
+                _ = phase.wait_for(|phase| *phase >= Phase::Draining), if self.leave_at.is_none() => Event::Draining,
+                () = sleep_until(self.alarm()) => Event::Alarm,
+            };
+            flow = self.apply(event);
+        }
+    }
+
+    fn apply(&mut self, event: Event) -> ControlFlow<Ended> {
+        match event {
+            Event::Readable(true) => return self.read(),
+            Event::Writable(true) => self.client.outbox.unblock(),
+            Event::Readable(false) | Event::Writable(false) => return ControlFlow::Break(None),
+            Event::Wake => {}
+            Event::Draining => {
+                let after = self.edge.drain.leave_after();
+                let bye = outbound::bye(u64::try_from(after.as_millis()).unwrap_or(0));
+                self.client.outbox.send(frame::text(&[bye.as_bytes()]));
+                // A moment later than the client was told, so that it leaves by itself if it can.
+                self.leave_at = Some(Instant::now() + after + Duration::from_millis(100));
+            }
+            Event::Alarm => return self.alarmed(),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// When the clock has the next thing to do.
+    fn alarm(&self) -> Instant {
+        let ping = self.pong_due.unwrap_or(self.next_ping);
+        match self.leave_at {
+            // Past it, the last answer's wake decides; should it fail to come, the end of the drain does.
+            Some(leave_at) if leave_at > Instant::now() => ping.min(leave_at),
+            _ => ping,
+        }
+    }
+
+    fn alarmed(&mut self) -> ControlFlow<Ended> {
+        let now = Instant::now();
+        match self.pong_due {
+            Some(due) if due <= now => {
+                if !self.heard {
+                    return ControlFlow::Break(None);
+                }
+                self.pong_due = None;
+                self.next_ping = now + PING_EVERY - PONG_WAIT_MAX;
+            }
+            None if self.next_ping <= now => {
+                self.heard = false;
+                self.pong_due = Some(now + PONG_WAIT_MAX);
+                self.decoder.forgive();
+                self.client.outbox.send(frame::ping());
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Reads what is there, up to a limit, and answers it with one write.
+    fn read(&mut self) -> ControlFlow<Ended> {
+        let mut buffer = [0; READ_BYTES];
+        let mut flow = ControlFlow::Continue(());
+        for _ in 0..READS_PER_WAKE_MAX {
+            flow = match self.client.outbox.socket.try_read(&mut buffer) {
+                Ok(0) => ControlFlow::Break(None),
+                Ok(read) => self.feed(buffer.get_mut(..read).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => ControlFlow::Break(None),
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        self.client.outbox.flush();
+        flow
+    }
+
+    fn feed(&mut self, bytes: &mut [u8]) -> ControlFlow<Ended> {
+        self.heard = true;
+        let Self { decoder, reader, client, edge, .. } = self;
+        let mut ended = ControlFlow::Continue(());
+        let fed = decoder.feed(bytes, |incoming| {
+            ended = reader.handle(edge, client, incoming);
+            if ended.is_break() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match fed {
+            Ok(()) => ended,
+            Err(close) => ControlFlow::Break(Some(close)),
+        }
+    }
+}
+
+fn close_code(broken: Broken) -> Ended {
+    match broken {
+        Broken::Ended(End::Lagging) => Some(Close::Lagging),
+        Broken::Ended(End::Deleted) => Some(Close::Deleted),
+        Broken::Gone => None,
+    }
+}
+
+/// After the close frame: lets the socket take what waits, and reads and discards for a moment, since unread input would
+/// turn the end into a reset that swallows the close code.
+async fn linger(outbox: &Outbox) {
+    let discard = async {
+        let mut buffer = [0; READ_BYTES];
+        let mut decoder = Some(Decoder::default());
+        loop {
+            let blocked = matches!(outbox.outlook(), Outlook::Blocked { .. });
+            tokio::select! {
+                ready = outbox.socket.readable() => if ready.is_err() { return },
+                ready = outbox.socket.writable(), if blocked => match ready {
+                    Ok(()) => outbox.unblock(),
+                    Err(_) => return,
+                },
+            }
+            match outbox.socket.try_read(&mut buffer) {
+                Ok(0) => return,
+                Ok(read) if closes(&mut decoder, buffer.get_mut(..read).unwrap_or_default()) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = timeout(CLOSE_LINGER_MAX, discard).await; // whichever comes first
+}
+
+/// Whether the client's own close frame is in there. What does not decode is just discarded.
+fn closes(decoder: &mut Option<Decoder>, bytes: &mut [u8]) -> bool {
+    let mut closed = false;
+    if let Some(live) = decoder {
+        let fed = live.feed(bytes, |incoming| {
+            closed |= incoming == Incoming::Close;
+            ControlFlow::Continue(())
+        });
+        if fed.is_err() {
+            *decoder = None;
+        }
+    }
+    closed
+}

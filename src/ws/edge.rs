@@ -1,0 +1,150 @@
+//! What both edges share: handles to everything below, who a token or a code stands for, and how many streams may be open.
+//! Made by `app.rs`; used by `ws` and `http`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+
+use crate::addresses::FailedJoins;
+use crate::auth::{self, PresenterHash, Signer, Token};
+use crate::domain::{Code, SessionId};
+use crate::drain::Drain;
+use crate::feed::Feed;
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+use crate::vote::Votes;
+
+/// Handles and rules for the edges.
+#[derive(Debug)]
+pub struct Edge {
+    /// The database.
+    pub store: Store,
+    /// The read path.
+    pub feed: Feed,
+    /// The write path.
+    pub votes: Votes,
+    /// Tokens.
+    pub signer: Signer,
+    /// Tasks and phases.
+    pub drain: Drain,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Who guesses codes.
+    pub failed_joins: FailedJoins,
+    /// Open streams.
+    pub streams: AtomicUsize,
+    /// Told by `POST /drain`; `app.rs` acts on it as on SIGTERM.
+    pub asked_to_drain: Notify,
+    /// What the operator set.
+    pub rules: Rules,
+}
+
+/// What the operator set, as far as the edges care.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// `None`: anybody creates sessions.
+    pub api_key: Option<String>,
+    /// Open streams at most.
+    pub streams_max: usize,
+    /// Participants that this instance is meant for.
+    pub capacity: u32,
+    /// Its name.
+    pub instance_id: String,
+    /// Messages at once, per connection.
+    pub message_burst: u32,
+    /// Messages per second, per connection.
+    pub message_rate: u32,
+    /// Empty: any.
+    pub allowed_origins: Vec<String>,
+    /// Whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// An open stream; counted until it is dropped.
+#[derive(Debug)]
+pub struct Stream(Arc<Edge>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+        self.0.metrics.connections.dec();
+    }
+}
+
+/// Why a code leads nowhere.
+#[derive(Debug)]
+pub enum CodeRefused {
+    /// Nobody's.
+    Unknown,
+    /// Too many unknown ones from this address; again after so long.
+    TooMany(Duration),
+    /// The database does not answer.
+    Store(StoreError),
+}
+
+impl Edge {
+    /// A place for one more stream; `None` where the instance is full.
+    #[must_use]
+    pub fn open_stream(self: &Arc<Self>, transport: &str) -> Option<Stream> {
+        let taken = self.streams.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
+            (open < self.rules.streams_max).then_some(open + 1)
+        });
+        taken.ok()?;
+        self.metrics.connections.inc();
+        self.metrics.opened.with_label_values(&[transport]).inc();
+        Some(Stream(self.clone()))
+    }
+
+    /// Whether the instance takes no more streams.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.streams.load(Ordering::Acquire) >= self.rules.streams_max
+    }
+
+    /// Whose code this is.
+    ///
+    /// # Errors
+    /// See [`CodeRefused`].
+    pub async fn session_of_code(&self, code: &Code, from: IpAddr) -> Result<SessionId, CodeRefused> {
+        self.failed_joins.check(from).map_err(CodeRefused::TooMany)?;
+        match self.feed.session_of_code(code).await {
+            Ok(Some(session)) => Ok(session),
+            Ok(None) => {
+                self.failed_joins.count(from);
+                Err(CodeRefused::Unknown)
+            }
+            Err(error) => Err(CodeRefused::Store(error)),
+        }
+    }
+
+    /// Whether this hash is that of the session's presenter; `false` too where there is no such session.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn is_presenter(&self, session: SessionId, hash: &PresenterHash) -> Result<bool, StoreError> {
+        let row = self.store.session(session).await?;
+        Ok(row.is_some_and(|row| auth::same_hash(&row.presenter_hash, hash)))
+    }
+
+    /// Reads a token.
+    #[must_use]
+    pub fn read_token(&self, token: &str) -> Option<Token> {
+        self.signer.read(token)
+    }
+
+    /// The address of the client: of the connection, or what a trusted proxy says.
+    #[must_use]
+    pub fn client_address(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
+        let trusted = |address: &IpAddr| self.rules.trusted_proxies.iter().any(|network| network.contains(address));
+        if !trusted(&peer) {
+            return peer;
+        }
+        // From the right: each trusted proxy vouches for the address before it.
+        let hops = forwarded_for.unwrap_or_default().split(',').rev();
+        hops.map_while(|hop| hop.trim().parse::<IpAddr>().ok()).find(|hop| !trusted(hop)).unwrap_or(peer)
+    }
+}

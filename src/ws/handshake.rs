@@ -1,0 +1,92 @@
+//! The upgrade: checks what RFC 6455 asks of a client (fastwebsockets looks at key and version only), answers, and takes the
+//! bare TCP stream out of hyper, so that an idle connection carries nothing of HTTP. Called by `http/router.rs`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fastwebsockets::upgrade::UpgradeFut;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::connection;
+use super::edge::Edge;
+
+const SUBPROTOCOL: &str = "polling.v1";
+
+/// Why there is no WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Not an upgrade to a WebSocket at all: 426.
+    NoUpgrade,
+    /// Another version than 13: 426, and which one would do.
+    Version,
+    /// The key is missing or malformed: 400.
+    Key,
+    /// The origin is not on the list: 403.
+    Origin,
+}
+
+/// Answers the request; the connection goes on in a task of its own.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn upgrade(
+    edge: &Arc<Edge>,
+    mut request: Request<Incoming>,
+    from: IpAddr,
+) -> Result<Response<Empty<Bytes>>, Refused> {
+    check(request.headers(), &edge.rules.allowed_origins)?;
+    let offered = tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == SUBPROTOCOL);
+    let (mut response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|_| Refused::Key)?;
+    if offered {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let edge = edge.clone();
+    edge.drain.clone().spawn_work(async move {
+        if let Some((socket, early)) = bare(upgraded).await {
+            let task = connection::run(edge.clone(), socket, early, from);
+            edge.drain.spawn_client(task);
+        }
+    });
+    Ok(response)
+}
+
+/// The TCP stream, and what the client sent before it had our answer.
+async fn bare(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
+    let websocket = upgraded.await.ok()?;
+    let parts = websocket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
+
+fn check(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Refused> {
+    let has = |name, token: &str| tokens(headers, name).any(|given| given.eq_ignore_ascii_case(token));
+    if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
+        return Err(Refused::NoUpgrade);
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Refused::Version);
+    }
+    // 16 bytes of base64.
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
+    let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let well_formed = key.strip_suffix(b"==").is_some_and(|rest| rest.len() == 22 && rest.iter().all(base64));
+    if !well_formed || headers.get_all(SEC_WEBSOCKET_KEY).iter().count() != 1 {
+        return Err(Refused::Key);
+    }
+    // Only browsers send an origin, and only they can be made to connect from somebody else's page.
+    let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
+    let allowed = |origin: &[u8]| {
+        allowed_origins.is_empty() || allowed_origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
+    };
+    if origin.is_none_or(allowed) { Ok(()) } else { Err(Refused::Origin) }
+}
+
+fn tokens(headers: &HeaderMap, name: hyper::header::HeaderName) -> impl Iterator<Item = &str> {
+    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
+}

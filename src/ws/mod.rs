@@ -1,0 +1,12 @@
+//! WebSocket edge: handshake, hello, one small task per connection. Reads bytes, casts votes, and hands everything outgoing
+//! to the connection's outbox. A reader never waits for the database, the fan-out never for a socket.
+//! Called by `http/router.rs`, for the upgrade.
+
+mod connection;
+mod edge;
+mod handshake;
+mod hello;
+mod reader;
+
+pub use edge::{CodeRefused, Edge, Rules, Stream};
+pub use handshake::{Refused, upgrade};
