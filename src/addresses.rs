@@ -40,7 +40,10 @@ impl FailedJoins {
         if self.windows.len() >= ADDRESSES_MAX {
             self.windows.clear(); // a flood from everywhere is not what this protects from
         }
-        let mut window = self.windows.entry(address).or_insert_with(|| Window { since: Instant::now(), failed: 0 });
+        let mut window = self
+            .windows
+            .entry(address)
+            .or_insert_with(|| Window { since: Instant::now(), failed: 0 });
         if window.since.elapsed() >= FAILED_JOINS_WINDOW {
             *window = Window { since: Instant::now(), failed: 0 };
         }

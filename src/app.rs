@@ -20,7 +20,7 @@ use crate::addresses::FailedJoins;
 use crate::auth::Signer;
 use crate::config::Config;
 use crate::drain::{Drain, Phase};
-use crate::feed::Feed;
+use crate::feed::{self, Feed};
 use crate::http::{self, Door};
 use crate::metrics::Metrics;
 use crate::store::embedded::{Embedded, EmbeddedError};
@@ -112,7 +112,8 @@ impl App {
         // First of all: what cannot be listened on is found out before anything is done.
         let (public, listen) = bind(config.listen)?;
         let (operations, ops_listen) = bind(config.ops_listen)?;
-        let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
+        let metrics =
+            Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.capacity.set(i64::from(config.capacity));
         let drain = Drain::new(metrics.tasks.clone());
         let url = config.database_url.clone().or(embedded_url).unwrap_or_default();
@@ -122,9 +123,12 @@ impl App {
             Some(secret) => secret,
             None => store.setting("secret").await?,
         };
-        let epoch = store.setting("epoch").await?;
-        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{listen}"));
-        let feed = Feed::start(&store, &epoch, &public_url, config.poll_interval, &drain, &metrics);
+        let settings = feed::Settings {
+            epoch: store.setting("epoch").await?,
+            public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{listen}")),
+            poll_interval: config.poll_interval,
+        };
+        let feed = Feed::start(settings, &store, &drain, &metrics);
         let offer: Offer = {
             let feed = feed.clone();
             Arc::new(move |event, committed| feed.offer(event, committed))
@@ -144,7 +148,10 @@ impl App {
         });
         drain.spawn_vital("janitor", janitor(database, drain.clone()));
         drain.spawn_vital("public listener", http::accept(public, Door::Public, edge.clone()));
-        drain.spawn_vital("operations listener", http::accept(operations, Door::Operations, edge.clone()));
+        drain.spawn_vital(
+            "operations listener",
+            http::accept(operations, Door::Operations, edge.clone()),
+        );
         Ok((edge, listen, ops_listen, config.drain))
     }
 
@@ -155,7 +162,8 @@ impl App {
     /// Where signals cannot be had, or the embedded database does not stop.
     pub async fn run(self) -> Result<(), StartError> {
         let catch = |kind| signal(kind).map_err(|error| StartError::Internal(error.to_string()));
-        let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
         tokio::select! {
             () = any(&mut terminate, &mut interrupt) => {}
             () = self.edge.asked_to_drain.notified() => {}
@@ -192,7 +200,9 @@ impl App {
             }
         };
         // Everybody has been told to be gone by then; the rest of the time is for who does not listen.
-        let _ = timeout_at(deadline.max(Instant::now() + window + Duration::from_millis(500)), gone).await;
+        let _ =
+            timeout_at(deadline.max(Instant::now() + window + Duration::from_millis(500)), gone)
+                .await;
         drain.advance(Phase::Stopping);
         let finished = async {
             drain.background_gone().await;
@@ -244,7 +254,11 @@ async fn open(
     let durability = if facts.synchronous_standby { "synchronous standby" } else { "one node" };
     tracing::info!(durability, "database found");
     let migrated = migrate::migrate(database, drain).await?;
-    tracing::info!(migrations = migrated.migrations, functions = migrated.functions, "schema up to date");
+    tracing::info!(
+        migrations = migrated.migrations,
+        functions = migrated.functions,
+        "schema up to date"
+    );
     for _ in 0..PARTITION_TRIES {
         if store.has_partition_for_now().await? {
             return Ok(store);
@@ -276,9 +290,11 @@ pub async fn migrate_only(config: &Config) -> Result<(), StartError> {
         Some(_) => None,
         None => Some(Embedded::start(&config.data_dir).await?),
     };
-    let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
+    let metrics =
+        Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
     let drain = Drain::new(metrics.tasks.clone());
-    let url = config.database_url.clone().or(embedded.as_ref().map(Embedded::url)).unwrap_or_default();
+    let url =
+        config.database_url.clone().or(embedded.as_ref().map(Embedded::url)).unwrap_or_default();
     let database = connection::config(&url).map_err(StartError::Url)?;
     let opened = open(config, &database, &drain, &metrics).await.map(|_| ());
     if let Some(embedded) = embedded {

@@ -85,9 +85,14 @@ impl Signer {
                 let (participant, mac) = rest.split_first_chunk::<16>()?;
                 let signed = bytes.get(..SIGNED_BYTES)?;
                 self.key.clone().chain_update(signed).verify_slice(mac).ok()?;
-                Some(Token::Participant { session, participant: ParticipantId(Uuid::from_bytes(*participant)) })
+                Some(Token::Participant {
+                    session,
+                    participant: ParticipantId(Uuid::from_bytes(*participant)),
+                })
             }
-            PRESENTER if rest.len() == SECRET_BYTES => Some(Token::Presenter { session, hash: Sha256::digest(rest).into() }),
+            PRESENTER if rest.len() == SECRET_BYTES => {
+                Some(Token::Presenter { session, hash: Sha256::digest(rest).into() })
+            }
             _ => None,
         }
     }
@@ -102,7 +107,9 @@ fn write(into: &mut [u8], kind: u8, session: Uuid, rest: &[u8]) {
 ///
 /// # Errors
 /// Where the operating system has no random bytes.
-pub fn new_presenter_token(session: SessionId) -> Result<(String, PresenterHash), getrandom::Error> {
+pub fn new_presenter_token(
+    session: SessionId,
+) -> Result<(String, PresenterHash), getrandom::Error> {
     let mut secret = [0_u8; SECRET_BYTES];
     getrandom::fill(&mut secret)?;
     let mut bytes = [0_u8; 1 + 16 + SECRET_BYTES];
@@ -172,7 +179,9 @@ mod tests {
         let signer = Signer::new("secret");
         let session = SessionId(Uuid::now_v7());
         let (token, stored) = new_presenter_token(session).unwrap();
-        let Some(Token::Presenter { session: read, hash }) = signer.read(&token) else { panic!("not read") };
+        let Some(Token::Presenter { session: read, hash }) = signer.read(&token) else {
+            panic!("not read")
+        };
         assert_eq!(read, session);
         assert!(same_hash(&stored, &hash));
         let (other, _) = new_presenter_token(session).unwrap();

@@ -15,7 +15,12 @@ pub struct Flags {
     #[arg(long, env = "PLENUM_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: String,
     /// Address for operators: /livez /readyz /metrics /cluster /drain
-    #[arg(long, env = "PLENUM_OPS_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "PLENUM_OPS_LISTEN",
+        default_value = "127.0.0.1:9464",
+        value_name = "ADDRESS"
+    )]
     ops_listen: String,
     /// PostgreSQL to use; left out, one of its own is run in --data-dir
     #[arg(long, env = "PLENUM_DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -179,7 +184,8 @@ impl Flags {
         let message_burst = faults.number("message-burst", &self.message_burst, 1, 1_000_000);
         let message_rate = faults.number("message-rate", &self.message_rate, 1, 1_000_000);
         let writer_lanes = faults.number("writer-lanes", &self.writer_lanes, 1, 16);
-        let trusted_proxies = networks(&mut faults, self.trusted_proxy.as_deref().unwrap_or_default());
+        let trusted_proxies =
+            networks(&mut faults, self.trusted_proxy.as_deref().unwrap_or_default());
         let log = match self.log.as_str() {
             "json" => LogForm::Json,
             text => {
@@ -196,7 +202,9 @@ impl Flags {
             "--public-url: an address that begins with http:// or https:// is expected",
         );
         faults.unless(
-            self.api_key.is_some() || self.allow_anonymous_create || listen.is_none_or(|at| at.ip().is_loopback()),
+            self.api_key.is_some()
+                || self.allow_anonymous_create
+                || listen.is_none_or(|at| at.ip().is_loopback()),
             "--api-key: without it anybody who reaches --listen can create sessions; set a key, \
              listen on 127.0.0.1, or say --allow-anonymous-create",
         );
@@ -221,7 +229,9 @@ impl Flags {
                 drain: Duration::from_secs(drain.unwrap_or(0)),
                 poll_interval: Duration::from_millis(poll_interval.unwrap_or(100)),
                 trusted_proxies,
-                allowed_origins: list(self.allowed_origin.as_deref().unwrap_or_default()).map(ToOwned::to_owned).collect(),
+                allowed_origins: list(self.allowed_origin.as_deref().unwrap_or_default())
+                    .map(ToOwned::to_owned)
+                    .collect(),
                 message_burst: message_burst.unwrap_or(1),
                 message_rate: message_rate.unwrap_or(1),
                 writer_lanes: writer_lanes.unwrap_or(1),
@@ -238,10 +248,12 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn networks(faults: &mut Faults, text: &str) -> Vec<IpNet> {
-    let parse = |item: &str| {
-        item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from))
-    };
+    let parse =
+        |item: &str| item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
     let (networks, wrong): (Vec<_>, Vec<_>) = list(text).map(parse).partition(Result::is_ok);
-    faults.unless(wrong.is_empty(), "--trusted-proxy: addresses or networks like 10.0.0.0/8 are expected");
+    faults.unless(
+        wrong.is_empty(),
+        "--trusted-proxy: addresses or networks like 10.0.0.0/8 are expected",
+    );
     networks.into_iter().flatten().collect()
 }

@@ -82,7 +82,11 @@ impl Drain {
     /// Spawns a task without which the instance is worth nothing: should it panic, the process ends, and its clients find
     /// another instance or the restarted one.
     #[expect(clippy::disallowed_methods, reason = "the one place where vital tasks are spawned")]
-    pub fn spawn_vital(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn_vital(
+        &self,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
         let task = self.spawn_work(future);
         tokio::spawn(async move {
             if let Err(error) = task.await
@@ -146,7 +150,8 @@ impl Drain {
 
     /// Begins to send clients away, spread over `window`.
     pub fn begin(&self, window: Duration) {
-        self.window_ms.store(u64::try_from(window.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.window_ms
+            .store(u64::try_from(window.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.advance(Phase::Draining);
     }
 

@@ -21,7 +21,7 @@ pub mod wire;
 pub mod feed;
 pub mod vote;
 // 4: edges
-pub mod ws;
 pub mod http;
+pub mod ws;
 // 5: wiring
 pub mod app;

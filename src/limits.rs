@@ -11,6 +11,10 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// A body that has not arrived by then is given up (protocol 7, Bodies).
 pub const BODY_WAIT_MAX: Duration = Duration::from_secs(20);
+/// What of a refused body is read and thrown away, so that its sender gets to read the answer.
+pub const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
+/// See [`DISCARDED_BYTES_MAX`].
+pub const DISCARD_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Code points of a title or question.
 pub const TITLE_CHARS_MAX: usize = 300;
 /// Code points of an option.
@@ -108,7 +112,9 @@ pub const WRITES_PER_TURN_MAX: usize = 128;
 /// Events read for one session at a time.
 pub const EVENTS_READ_MAX: i64 = 500;
 /// Events of one page of a replay.
-pub const REPLAY_PAGE_MAX: i64 = 500;
+pub const REPLAY_PAGE_MAX: i64 = 200;
+/// Bytes of a replay that a client may not have taken yet when the next event is added.
+pub const REPLAY_BYTES_UNREAD: usize = 64 * 1024;
 /// Rounds of a replay that live events keep overtaking, before the client is told to come back (4413).
 pub const REPLAY_ROUNDS_MAX: usize = 10_000;
 /// How long a connection waits for the tailer to reach what the database already holds.

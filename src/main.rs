@@ -1,5 +1,6 @@
 //! The binary: arguments, logs, allocator, and exit codes. Everything else is in the library.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,7 +28,12 @@ enum Command {
     /// Ask a running instance whether it is ready: exit code 0 or 1
     Health {
         /// Its address for operators
-        #[arg(long, env = "PLENUM_OPS_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+        #[arg(
+            long,
+            env = "PLENUM_OPS_LISTEN",
+            default_value = "127.0.0.1:9464",
+            value_name = "ADDRESS"
+        )]
         ops_listen: String,
     },
 }
@@ -57,10 +63,13 @@ fn with_config(flags: Flags, run: fn(Config) -> ExitCode) -> ExitCode {
 }
 
 fn start_logging(form: LogForm) {
-    let filter = EnvFilter::try_from_env("PLENUM_LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("PLENUM_LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match form {
-        LogForm::Text => logs.with_target(false).compact().init(),
+        LogForm::Text => {
+            logs.with_ansi(std::io::stderr().is_terminal()).with_target(false).compact().init()
+        }
         LogForm::Json => logs.json().flatten_event(true).init(),
     }
 }
@@ -116,7 +125,10 @@ fn raise_file_limit() {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what to do next is for the person at the terminal, not for the log")]
+#[expect(
+    clippy::print_stdout,
+    reason = "what to do next is for the person at the terminal, not for the log"
+)]
 fn print_guide(listen: &str, ops_listen: &str, keyed: bool) {
     let key = if keyed { " -H 'Authorization: Bearer YOUR_API_KEY'" } else { "" };
     println!(

@@ -2,118 +2,86 @@
 //! everyone, read by `http/ops.rs`.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Seconds, from what a socket write takes to what an alert is for.
 const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0,
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15,
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 /// Votes, up to the limit of a batch.
 const BATCH_VOTES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_000.0];
 
-/// All metrics of one instance.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    /// Open WebSocket and SSE streams.
-    pub connections: IntGauge,
-    /// Streams ever opened, by transport.
-    pub opened: IntCounterVec,
-    /// Streams ever closed, by close code; `1006` where the client was just gone.
-    pub closed: IntCounterVec,
-    /// What `--capacity` says.
-    pub capacity: IntGauge,
-    /// Distinct participants with an open stream here.
-    pub participants: IntGauge,
-    /// Sessions that are watched here.
-    pub sessions: IntGauge,
-    /// REST calls, by route, method and status.
-    pub requests: HistogramVec,
-    /// Votes by outcome.
-    pub votes: IntCounterVec,
-    /// Votes in a committed batch.
-    pub batch_votes: Histogram,
-    /// Votes that wait for a batch.
-    pub queue_depth: IntGauge,
-    /// Waiting for a batch.
-    pub queue_seconds: Histogram,
-    /// One call of the vote function.
-    pub commit_seconds: Histogram,
-    /// From receipt to answer.
-    pub vote_seconds: Histogram,
-    /// Batches tried again, by reason.
-    pub batch_retries: IntCounterVec,
-    /// From commit (own events) or commit time (read from the log) to the last write.
-    pub delivery_seconds: Histogram,
-    /// Frames handed to sockets, one per subscriber.
-    pub delivered: IntCounter,
-    /// Events folded, by kind.
-    pub events: IntCounterVec,
-    /// Results that a newer one stood in for.
-    pub superseded: IntCounter,
-    /// Events that a commit offered and the tailer took, against those it read.
-    pub tailed: IntCounterVec,
-    /// Resumed connections, by whether history could be replayed.
-    pub resumed: IntCounterVec,
-    /// Connections of the pool, by state.
-    pub pool: IntGaugeVec,
-    /// Database errors, by class.
-    pub database_errors: IntCounterVec,
-    /// 1 while draining.
-    pub draining: IntGauge,
-    /// Live tasks.
-    pub tasks: IntGauge,
+/// Declares every metric in one row: field, kind, name, help, and labels or buckets.
+macro_rules! metrics {
+    ($($field:ident: $kind:ident, $name:literal, $help:literal $(, $extra:expr)?;)*) => {
+        /// All metrics of one instance.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: metrics!(@type $kind),)*
+        }
+
+        impl Metrics {
+            fn declare(new: Register) -> Result<Self, prometheus::Error> {
+                Ok(Self { $($field: new.$kind($name, $help $(, $extra)?)?,)* registry: new.0 })
+            }
+        }
+    };
+    (@type gauge) => { IntGauge };
+    (@type gauges) => { IntGaugeVec };
+    (@type counter) => { IntCounter };
+    (@type counters) => { IntCounterVec };
+    (@type histogram) => { Histogram };
+    (@type histograms) => { HistogramVec };
+}
+
+metrics! {
+    build: gauges, "plenum_build_info", "1, labelled with the version", &["version"];
+    capacity: gauge, "plenum_capacity", "Participants that this instance is meant for";
+    tasks: gauge, "plenum_tasks", "Live tasks";
+    draining: gauge, "plenum_draining", "1 while the instance sends its clients away";
+
+    connections: gauge, "plenum_connections", "Open WebSocket and SSE streams";
+    opened: counters, "plenum_connections_opened_total", "Streams opened, by transport", &["transport"];
+    closed: counters, "plenum_connections_closed_total", "Streams closed, by close code", &["code"];
+    resumed: counters, "plenum_connections_resumed_total", "Clients that came back, by whether they could go on", &["resumed"];
+    participants: gauge, "plenum_participants", "Distinct participants with an open stream here";
+    sessions: gauge, "plenum_sessions_watched", "Sessions with a subscriber here";
+    requests: histograms, "plenum_http_request_seconds", "REST calls, by route and status", &["route", "method", "status"];
+
+    votes: counters, "plenum_votes_total", "Votes, by outcome", &["outcome"];
+    batch_votes: histogram, "plenum_vote_batch_size", "Votes in a batch", BATCH_VOTES;
+    queue_depth: gauge, "plenum_vote_queue_depth", "Votes that wait for a batch";
+    queue_seconds: histogram, "plenum_vote_queue_seconds", "Votes waiting for a batch", SECONDS;
+    commit_seconds: histogram, "plenum_vote_commit_seconds", "Batches being committed", SECONDS;
+    vote_seconds: histogram, "plenum_vote_seconds", "Votes, from receipt to answer", SECONDS;
+    batch_retries: counters, "plenum_vote_batch_retries_total", "Batches tried again, by reason", &["reason"];
+
+    events: counters, "plenum_events_total", "Events taken from the log, by kind", &["kind"];
+    tailed: counters, "plenum_events_tailed_total", "Events, offered by a commit or read from the log", &["source"];
+    superseded: counter, "plenum_events_superseded_total", "Results replaced by newer ones before they were sent";
+    delivered: counter, "plenum_events_delivered_total", "Frames handed to subscribers";
+    delivery_seconds: histogram, "plenum_delivery_seconds", "Events, from commit to the last write to a subscriber here", SECONDS;
+
+    pool: gauges, "plenum_database_pool_connections", "Connections of the pool, by state", &["state"];
+    database_errors: counters, "plenum_database_errors_total", "Database errors, by class", &["class"];
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers everything, the facts of the process too.
     ///
     /// # Errors
     /// Where two metrics have one name, which a test would have found.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let new = Register(Registry::new());
-        let build = new.gauges("plenum_build_info", "1, labelled with the version", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let metrics = Self {
-            connections: new.gauge("plenum_connections", "Open WebSocket and SSE streams")?,
-            opened: new.counters("plenum_connections_opened_total", "Streams opened", &["transport"])?,
-            closed: new.counters("plenum_connections_closed_total", "Streams closed, by close code", &["code"])?,
-            capacity: new.gauge("plenum_capacity", "Participants that this instance is meant for")?,
-            participants: new.gauge("plenum_participants", "Distinct participants with an open stream here")?,
-            sessions: new.gauge("plenum_sessions_watched", "Sessions with a subscriber here")?,
-            requests: new.histograms(
-                "plenum_http_request_seconds",
-                "REST calls, by route and status",
-                &["route", "method", "status"],
-            )?,
-            votes: new.counters("plenum_votes_total", "Votes, by outcome", &["outcome"])?,
-            batch_votes: new.histogram("plenum_vote_batch_size", "Votes in a batch", BATCH_VOTES)?,
-            queue_depth: new.gauge("plenum_vote_queue_depth", "Votes that wait for a batch")?,
-            queue_seconds: new.histogram("plenum_vote_queue_seconds", "Votes waiting for a batch", SECONDS)?,
-            commit_seconds: new.histogram("plenum_vote_commit_seconds", "Batches being committed", SECONDS)?,
-            vote_seconds: new.histogram("plenum_vote_seconds", "Votes, from receipt to answer", SECONDS)?,
-            batch_retries: new.counters("plenum_vote_batch_retries_total", "Batches tried again", &["reason"])?,
-            delivery_seconds: new.histogram(
-                "plenum_delivery_seconds",
-                "Events, from commit to the last write to a subscriber here",
-                SECONDS,
-            )?,
-            delivered: new.counter("plenum_events_delivered_total", "Frames handed to subscribers")?,
-            events: new.counters("plenum_events_total", "Events taken from the log", &["kind"])?,
-            superseded: new.counter("plenum_events_superseded_total", "Results replaced before they were sent")?,
-            tailed: new.counters("plenum_events_tailed_total", "Events offered by a commit or read", &["source"])?,
-            resumed: new.counters("plenum_connections_resumed_total", "Clients that came back", &["resumed"])?,
-            pool: new.gauges("plenum_database_pool_connections", "Connections of the pool", &["state"])?,
-            database_errors: new.counters("plenum_database_errors_total", "Database errors", &["class"])?,
-            draining: new.gauge("plenum_draining", "1 while the instance sends its clients away")?,
-            tasks: new.gauge("plenum_tasks", "Live tasks")?,
-            registry: new.0,
-        };
+        let metrics = Self::declare(Register(Registry::new()))?;
+        metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]
-        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics
+            .registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
     }
 
@@ -142,7 +110,12 @@ impl Register {
         self.add(IntGauge::new(name, help))
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
@@ -150,16 +123,34 @@ impl Register {
         self.add(IntCounter::new(name, help))
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels))
     }
 
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Histogram, prometheus::Error> {
         self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
     }
 
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels))
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        self.add(HistogramVec::new(
+            HistogramOpts::new(name, help).buckets(SECONDS.to_vec()),
+            labels,
+        ))
     }
 }
 

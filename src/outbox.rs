@@ -80,6 +80,14 @@ impl Outbox {
         self.state.lock().enqueue(frame);
     }
 
+    /// As [`Outbox::queue`], for a welcome and for what a client missed, which may be larger than what may wait otherwise.
+    /// Whoever calls it waits for the socket in between, so that it stays bounded.
+    pub fn preload(&self, frame: Bytes) {
+        let mut state = self.state.lock();
+        state.queued_bytes += frame.len();
+        state.queue.push_back(frame);
+    }
+
     /// Writes what waits, as far as the socket takes it.
     pub fn flush(&self) {
         self.write(&mut self.state.lock());

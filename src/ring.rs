@@ -151,10 +151,11 @@ impl Ring {
         if seq >= frames.last {
             return cursor(frames.head());
         }
-        let mut events = frames.kept.iter().enumerate().filter_map(|(at, frame)| match frame.content {
-            Content::Event { seq, prev } => Some((at, seq, prev)),
-            Content::Presence { .. } => None,
-        });
+        let mut events =
+            frames.kept.iter().enumerate().filter_map(|(at, frame)| match frame.content {
+                Content::Event { seq, prev } => Some((at, seq, prev)),
+                Content::Presence { .. } => None,
+            });
         let (_, _, oldest_prev) = events.clone().next()?;
         if oldest_prev > seq {
             return None;
@@ -167,7 +168,12 @@ impl Ring {
     ///
     /// # Errors
     /// Where it cannot go on.
-    pub fn read(&self, cursor: &mut Cursor, max: usize, out: &mut VecDeque<Bytes>) -> Result<(), End> {
+    pub fn read(
+        &self,
+        cursor: &mut Cursor,
+        max: usize,
+        out: &mut VecDeque<Bytes>,
+    ) -> Result<(), End> {
         let frames = self.frames.read();
         frames.reach(cursor)?;
         while out.len() < max {
@@ -206,7 +212,8 @@ impl Ring {
             return None;
         }
         let kept = frames.kept.range(usize::try_from(from - frames.first).ok()?..);
-        let mut run = Run { from, to: head, first_event: None, presence: false, bytes: Bytes::new() };
+        let mut run =
+            Run { from, to: head, first_event: None, presence: false, bytes: Bytes::new() };
         for frame in kept.clone() {
             match frame.content {
                 Content::Event { seq, .. } => run.first_event = run.first_event.or(Some(seq)),
@@ -286,7 +293,10 @@ mod tests {
             push(&ring, seq); // 12–14 and 16–19 were superseded
         }
         let after = |seq| count_after(&ring, seq);
-        assert_eq!([after(9), after(10), after(12), after(15), after(20)], [None, Some(3), Some(2), Some(1), Some(0)]);
+        assert_eq!(
+            [after(9), after(10), after(12), after(15), after(20)],
+            [None, Some(3), Some(2), Some(1), Some(0)]
+        );
         for seq in 21..=300 {
             push(&ring, seq);
         }
@@ -297,7 +307,11 @@ mod tests {
     fn unmoved_presence_goes_only_to_those_who_have_had_none() {
         let ring = Ring::starting_at(Seq(0));
         let mut old = ring.cursor_after(Seq(0)).unwrap();
-        let presence = |moved| Frame { content: Content::Presence { moved }, bytes: Bytes::new(), payload_at: 2 };
+        let presence = |moved| Frame {
+            content: Content::Presence { moved },
+            bytes: Bytes::new(),
+            payload_at: 2,
+        };
         ring.push(presence(true));
         assert!(ring.next(&mut old).unwrap().is_some());
         let mut new = ring.cursor_after(Seq(0)).unwrap();

@@ -30,6 +30,6 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION results_json(_poll int, _seq bigint, _votes bigint, _counts bigint[]) RETURNS json
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT json_build_object('poll', _poll, 'seq', _seq, 'votes', _votes, 'counts', _counts)
+LANGUAGE sql IMMUTABLE STRICT AS $$
+    SELECT format('{"poll":%s,"seq":%s,"votes":%s,"counts":%s}', _poll, _seq, _votes, array_to_json(_counts))::json
 $$;

@@ -103,6 +103,6 @@ BEGIN
     _seq := next_seq(_session);
     UPDATE tallies SET seq = _seq WHERE session_id = _session AND poll = _n RETURNING * INTO _t;
     RETURN log_event(_session, _seq, 'poll.closed', _p.results = 'presenter',
-        json_build_object('poll', poll_json(_p), 'results', results_json(_n, _seq, _t.votes, _t.counts)),
+        format('{"poll":%s,"results":%s}', poll_json(_p), results_json(_n, _seq, _t.votes, _t.counts))::json,
         poll_json(_p));
 END $$;

@@ -53,9 +53,15 @@ impl EventKind {
     /// Reads what [`EventKind::as_str`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::SessionUpdated, Self::SessionEnded, Self::PollOpened, Self::PollClosed, Self::PollResults]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        [
+            Self::SessionUpdated,
+            Self::SessionEnded,
+            Self::PollOpened,
+            Self::PollClosed,
+            Self::PollResults,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
     }
 }
 
@@ -117,7 +123,8 @@ mod tests {
 
     #[test]
     fn participants_see_a_closed_poll_without_hidden_results() {
-        let closed = event(EventKind::PollClosed, r#"{"poll" : {"n":1}, "results" : {"counts":[1]}}"#);
+        let closed =
+            event(EventKind::PollClosed, r#"{"poll" : {"n":1}, "results" : {"counts":[1]}}"#);
         assert_eq!(closed.data_for(Audience::Participants).as_deref(), Some(r#"{"poll":{"n":1}}"#));
         assert!(closed.data_for(Audience::Presenters).is_some_and(|data| data.contains("counts")));
     }

@@ -52,7 +52,11 @@ mod tests {
     use super::Timestamp;
 
     fn check(input: &str, expected: Option<&str>) {
-        assert_eq!(Timestamp::parse(input).map(|at| at.to_string()).as_deref(), expected, "{input}");
+        assert_eq!(
+            Timestamp::parse(input).map(|at| at.to_string()).as_deref(),
+            expected,
+            "{input}"
+        );
     }
 
     #[test]

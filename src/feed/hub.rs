@@ -119,7 +119,9 @@ impl Hub {
     /// Has the frames of a session written that are in its rings since. `since`: when the event was known to be committed.
     pub(super) fn mark(&self, watched: &Arc<Watched>, since: Option<Instant>) {
         for audience in Audience::ALL {
-            for (shard, members) in self.shards.iter().zip(&watched.channel(audience).members.shards) {
+            for (shard, members) in
+                self.shards.iter().zip(&watched.channel(audience).members.shards)
+            {
                 if !members.marked.swap(true, Ordering::AcqRel) {
                     shard.news.lock().push(News { watched: watched.clone(), audience, since });
                     shard.wake.notify_one();

@@ -64,7 +64,9 @@ impl LiveState {
         }
         let mut counted = None;
         match event.kind {
-            EventKind::SessionUpdated | EventKind::SessionEnded => self.session = read(&event.data)?,
+            EventKind::SessionUpdated | EventKind::SessionEnded => {
+                self.session = read(&event.data)?
+            }
             EventKind::PollOpened => {
                 let poll: Poll = read(&event.data)?;
                 // Votes of an earlier opening stay.

@@ -36,6 +36,17 @@ use watched::Taken;
 
 type Slot = Arc<OnceCell<Arc<Watched>>>;
 
+/// What the read path is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Names this history of the database.
+    pub epoch: String,
+    /// Where join links lead: `{public_url}/j/{code}`.
+    pub public_url: String,
+    /// How often the log is asked for what no offer brought.
+    pub poll_interval: std::time::Duration,
+}
+
 /// The read path. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feed(Arc<Inner>);
@@ -61,14 +72,8 @@ struct Inner {
 impl Feed {
     /// Starts the tailer and the fan-out.
     #[must_use]
-    pub fn start(
-        store: &Store,
-        epoch: &str,
-        public_url: &str,
-        poll_interval: std::time::Duration,
-        drain: &Drain,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    pub fn start(settings: Settings, store: &Store, drain: &Drain, metrics: &Arc<Metrics>) -> Self {
+        let Settings { epoch, public_url, poll_interval } = settings;
         let shards = tokio::runtime::Handle::current().metrics().num_workers();
         let feed = Self(Arc::new(Inner {
             store: store.clone(),
@@ -77,7 +82,7 @@ impl Feed {
             sessions: DashMap::new(),
             codes: DashMap::new(),
             epoch: RwLock::new(epoch.into()),
-            public_url: public_url.to_owned(),
+            public_url,
             flushes: Flushes::default(),
             hurry: Notify::new(),
         }));
@@ -165,7 +170,12 @@ impl Feed {
     pub async fn state(&self, session: SessionId) -> Result<Option<Beginning>, StoreError> {
         loop {
             let Some(watched) = self.watch(session).await? else { return Ok(None) };
-            let begun = watched.begin(Audience::Participants, &[], &self.join_url(&watched.code()), &self.epoch());
+            let begun = watched.begin(
+                Audience::Participants,
+                &[],
+                &self.join_url(&watched.code()),
+                &self.epoch(),
+            );
             if begun.is_some() {
                 return Ok(begun);
             }
@@ -193,7 +203,9 @@ impl Feed {
     fn forget(&self, watched: &Arc<Watched>) {
         watched.retire();
         self.0.codes.remove_if(&watched.code(), |_, session| *session == watched.id);
-        self.0.sessions.remove_if(&watched.id, |_, slot| slot.get().is_some_and(|it| Arc::ptr_eq(it, watched)));
+        self.0.sessions.remove_if(&watched.id, |_, slot| {
+            slot.get().is_some_and(|it| Arc::ptr_eq(it, watched))
+        });
     }
 
     /// Distinct participants with a stream on this instance.

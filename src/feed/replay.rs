@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
+use super::Feed;
 use super::hub::Seat;
 use super::watched::{Beginning, Watched};
-use super::Feed;
 use crate::domain::{Audience, ParticipantId, Poll, Seq, SessionId};
-use crate::limits::{CATCH_UP_WAIT_MAX, REPLAY_PAGE_MAX, REPLAY_ROUNDS_MAX};
+use crate::limits::{CATCH_UP_WAIT_MAX, REPLAY_BYTES_UNREAD, REPLAY_PAGE_MAX, REPLAY_ROUNDS_MAX};
 use crate::outbox::Outbox;
 use crate::ring::{Cursor, Ring};
 use crate::store::StoreError;
@@ -147,7 +147,9 @@ impl Feed {
         let my_votes = match who {
             Who::Presenter => None,
             Who::Participant { new: true, .. } => Some(String::from("{}")),
-            Who::Participant { id, .. } => Some(outbound::my_votes(&self.0.store.my_votes(session, *id).await?)),
+            Who::Participant { id, .. } => {
+                Some(outbound::my_votes(&self.0.store.my_votes(session, *id).await?))
+            }
         };
         let me = match who {
             Who::Presenter => None,
@@ -156,6 +158,9 @@ impl Feed {
         let seq = resumed.unwrap_or(beginning.seq);
         let head = outbound::welcome_head(seq, resumed.is_some(), me, my_votes.as_deref());
         target.send(None, &[&head, &beginning.state, "}"]);
+        if resumed.is_some() {
+            target.ready().await?;
+        }
         let cursor = match resumed {
             None => beginning.cursor,
             Some(from) => self.replay(&subscription, from, target).await?,
@@ -171,7 +176,11 @@ impl Feed {
 
     /// From where a client can go on; `None` where the state has to stand in for the history. When this returns, the live
     /// state holds what the database held.
-    async fn resumable(&self, session: SessionId, after: &After) -> Result<Option<Seq>, FollowError> {
+    async fn resumable(
+        &self,
+        session: SessionId,
+        after: &After,
+    ) -> Result<Option<Seq>, FollowError> {
         let head = self.0.store.head(session).await?.ok_or(FollowError::NoSession)?;
         self.learn_epoch(&head.epoch);
         let watched = self.watch(session).await?.ok_or(FollowError::NoSession)?;
@@ -225,10 +234,16 @@ impl Feed {
                 Err(missing) => missing,
             };
             let events = self.0.store.replay(watched.id, from, upto, &newest).await?;
+            let mut unread = 0;
             for event in &events {
                 if let Some(text) = outbound::event(event, prev, *audience) {
                     target.send(Some(event.seq), &[&text]);
                     prev = event.seq;
+                    unread += text.len();
+                }
+                if unread > REPLAY_BYTES_UNREAD {
+                    target.ready().await?;
+                    unread = 0;
                 }
             }
             let full = i64::try_from(events.len()).is_ok_and(|count| count >= REPLAY_PAGE_MAX);

@@ -56,7 +56,9 @@ pub(super) async fn run(feed: Feed, every: Duration, drain: Drain) {
 /// Cancel safe: the task lives on in `asked`.
 async fn answer(asked: &mut Option<Poll>) -> Result<Tail, StoreError> {
     match asked {
-        Some(task) => task.await.unwrap_or(Err(StoreError::Content("the poll of the log panicked"))),
+        Some(task) => {
+            task.await.unwrap_or(Err(StoreError::Content("the poll of the log panicked")))
+        }
         None => std::future::pending().await,
     }
 }
@@ -71,8 +73,12 @@ impl Feed {
             .filter(|watched| watched.retire_if_idle())
             .collect();
         idle.iter().for_each(|watched| self.forget(watched));
-        let cursors: Vec<(SessionId, Seq)> =
-            self.0.sessions.iter().filter_map(|slot| slot.get().map(|watched| (watched.id, watched.seq()))).collect();
+        let cursors: Vec<(SessionId, Seq)> = self
+            .0
+            .sessions
+            .iter()
+            .filter_map(|slot| slot.get().map(|watched| (watched.id, watched.seq())))
+            .collect();
         self.0.metrics.sessions.set(i64::try_from(cursors.len()).unwrap_or(i64::MAX));
         if cursors.is_empty() {
             return None;
@@ -198,7 +204,8 @@ pub(super) async fn run_presence(feed: Feed, drain: Drain) {
             _ = ticks.tick() => {}
             () = drain.reached(Phase::Stopping) => return,
         }
-        let watched: Vec<Arc<Watched>> = feed.0.sessions.iter().filter_map(|slot| slot.get().cloned()).collect();
+        let watched: Vec<Arc<Watched>> =
+            feed.0.sessions.iter().filter_map(|slot| slot.get().cloned()).collect();
         let participants: usize = watched.iter().map(|session| session.participants()).sum();
         feed.0.metrics.participants.set(i64::try_from(participants).unwrap_or(i64::MAX));
         for session in watched {

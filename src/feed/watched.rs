@@ -10,7 +10,9 @@ use tokio::sync::watch;
 
 use super::hub::Members;
 use super::live::{LiveState, Unfit};
-use crate::domain::{Audience, Code, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq, SessionId};
+use crate::domain::{
+    Audience, Code, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq, SessionId,
+};
 use crate::limits::{RESULTS_EVERY, UNWATCHED_KEEP};
 use crate::ring::{Content, Cursor, End, Frame, Ring};
 use crate::wire::{frame, outbound};
@@ -91,7 +93,8 @@ pub struct Beginning {
 impl Watched {
     pub(super) fn new(id: SessionId, live: LiveState, shards: usize) -> Self {
         let seq = live.seq;
-        let channel = || Channel { ring: Arc::new(Ring::starting_at(seq)), members: Members::new(shards) };
+        let channel =
+            || Channel { ring: Arc::new(Ring::starting_at(seq)), members: Members::new(shards) };
         let state = State {
             live,
             early: BTreeMap::new(),
@@ -106,7 +109,12 @@ impl Watched {
             idle_since: Instant::now(),
             retired: false,
         };
-        Self { id, state: Mutex::new(state), channels: [channel(), channel()], reached: watch::Sender::new(seq) }
+        Self {
+            id,
+            state: Mutex::new(state),
+            channels: [channel(), channel()],
+            reached: watch::Sender::new(seq),
+        }
     }
 
     pub(super) fn channel(&self, audience: Audience) -> &Channel {
@@ -170,8 +178,20 @@ impl Watched {
         taken
     }
 
+    /// Sends the results that wait, whatever the time.
+    #[cfg(test)]
+    pub(super) fn flush_now(&self) {
+        self.send_pending(&mut self.state.lock(), &mut Taken::default());
+    }
+
     /// Results wait for their turn; everything else goes at once, after the results that wait.
-    fn route(&self, state: &mut State, counted: Option<PollNumber>, timed: Timed, taken: &mut Taken) {
+    fn route(
+        &self,
+        state: &mut State,
+        counted: Option<PollNumber>,
+        timed: Timed,
+        taken: &mut Taken,
+    ) {
         match counted {
             Some(poll) => {
                 if state.pending.insert(poll, timed).is_some() {
@@ -218,13 +238,20 @@ impl Watched {
 
     /// A new subscriber begins here; `None` where the session has been retired, and has to be watched anew.
     /// `drafts`: for presenters, who see them though the log does not know them.
-    pub(super) fn begin(&self, audience: Audience, drafts: &[Poll], join_url: &str, epoch: &str) -> Option<Beginning> {
+    pub(super) fn begin(
+        &self,
+        audience: Audience,
+        drafts: &[Poll],
+        join_url: &str,
+        epoch: &str,
+    ) -> Option<Beginning> {
         let state = &mut *self.state.lock();
         if state.retired {
             return None;
         }
         let seq = state.live.seq;
-        let cursor = Cursor { next: self.channel(audience).ring.head(), floor: seq, seen_presence: false };
+        let cursor =
+            Cursor { next: self.channel(audience).ring.head(), floor: seq, seen_presence: false };
         let shown = if state.shown == usize::MAX { state.here.len() } else { state.shown };
         if audience == Audience::Participants
             && let Some((at, participants, text)) = &state.welcome
@@ -233,11 +260,18 @@ impl Watched {
             return Some(Beginning { seq, state: text.clone(), cursor });
         }
         let session = outbound::session(&state.live.session, shown, seq, join_url);
-        let drafts = drafts.iter().filter(|poll| poll.state == PollState::Draft && !state.live.has_poll(poll.n));
+        let drafts = drafts
+            .iter()
+            .filter(|poll| poll.state == PollState::Draft && !state.live.has_poll(poll.n));
         let mut polls: Vec<&Poll> = state.live.polls().chain(drafts).collect();
         polls.sort_unstable_by_key(|poll| poll.n);
-        let text: Arc<str> =
-            outbound::welcome_state(&session, epoch, polls.into_iter(), state.live.results_for(audience)).into();
+        let text: Arc<str> = outbound::welcome_state(
+            &session,
+            epoch,
+            polls.into_iter(),
+            state.live.results_for(audience),
+        )
+        .into();
         if audience == Audience::Participants {
             state.welcome = Some((seq, shown, text.clone()));
         }
@@ -248,7 +282,10 @@ impl Watched {
     /// up to which event, and the newest results of each poll.
     pub(super) fn splice(&self, audience: Audience, seq: Seq) -> Result<Cursor, (Seq, Vec<i64>)> {
         let state = self.state.lock(); // nothing is published meanwhile
-        self.channel(audience).ring.cursor_after(seq).ok_or_else(|| (state.live.seq, state.live.results_seqs()))
+        self.channel(audience)
+            .ring
+            .cursor_after(seq)
+            .ok_or_else(|| (state.live.seq, state.live.results_seqs()))
     }
 
     /// Notes that results are sent at `at`; `false` where that is known already.
@@ -329,5 +366,9 @@ impl Watched {
 }
 
 fn framed(content: Content, text: &str) -> Frame {
-    Frame { content, bytes: frame::text(&[text.as_bytes()]), payload_at: frame::header_bytes(text.len()) }
+    Frame {
+        content,
+        bytes: frame::text(&[text.as_bytes()]),
+        payload_at: frame::header_bytes(text.len()),
+    }
 }

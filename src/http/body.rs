@@ -8,7 +8,7 @@ use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
-use crate::limits::{BODY_BYTES_MAX, BODY_WAIT_MAX};
+use crate::limits::{BODY_BYTES_MAX, BODY_WAIT_MAX, DISCARD_WAIT_MAX, DISCARDED_BYTES_MAX};
 use crate::wire::{Code, Fault};
 
 /// Whether a body is announced that is too large to be looked at.
@@ -20,14 +20,29 @@ pub(super) fn is_too_large(request: &Request<Incoming>) -> bool {
 ///
 /// # Errors
 /// `payload_too_large`, or `bad_request` where it does not arrive.
-pub(super) async fn read(request: Request<Incoming>) -> Result<BytesMut, Fault> {
-    let whole = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+pub(super) async fn read(request: &mut Request<Incoming>) -> Result<BytesMut, Fault> {
+    let whole = Limited::new(request.body_mut(), BODY_BYTES_MAX).collect();
     match timeout(BODY_WAIT_MAX, whole).await {
         Ok(Ok(body)) => Ok(BytesMut::from(body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Fault::new(Code::BadRequest, "the body broke off")),
         Err(_) => Err(Fault::new(Code::BadRequest, "the body did not arrive in time")),
     }
+}
+
+/// Reads and throws away what a client is still sending, for a moment: it reads no answer before it has sent its request,
+/// and an end in between would be a reset that swallows the answer.
+pub(super) async fn discard(request: &mut Request<Incoming>) {
+    let body = request.body_mut();
+    let rest = async {
+        let mut left = DISCARDED_BYTES_MAX;
+        while left > 0
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+        }
+    };
+    let _ = timeout(DISCARD_WAIT_MAX, rest).await; // whichever comes first
 }
 
 /// The fault of a body over the limit.
@@ -38,7 +53,10 @@ pub(super) fn too_large() -> Fault {
 /// The last value of a query parameter, percent-decoded.
 pub(super) fn query<'q>(request: &'q Request<Incoming>, name: &str) -> Option<Cow<'q, str>> {
     let query = request.uri().query().unwrap_or_default();
-    form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).last().map(|(_, value)| value)
+    form_urlencoded::parse(query.as_bytes())
+        .filter(|(key, _)| key == name)
+        .last()
+        .map(|(_, value)| value)
 }
 
 /// A query parameter that is a whole number from `min` on.

@@ -13,12 +13,18 @@ use crate::ws::Edge;
 pub(super) async fn page(edge: &Edge, request: &Request<Incoming>, session: SessionId) -> Answered {
     let audience = token::caller(edge, token::bearer(request.headers()), session).await?.audience();
     let after = body::query_int(request, "after", 0)?.unwrap_or(0);
-    let limit = body::query_int(request, "limit", 1)?.unwrap_or(EVENTS_PAGE_MAX).min(EVENTS_PAGE_MAX);
+    let limit =
+        body::query_int(request, "limit", 1)?.unwrap_or(EVENTS_PAGE_MAX).min(EVENTS_PAGE_MAX);
     let events = edge.store.events(session, after, audience == Audience::Presenters, limit).await?;
     // Read afterwards: the head is never behind what is shown.
     let head = edge.store.head(session).await?.ok_or_else(sessions::missing)?;
-    let items: Vec<String> = events.iter().filter_map(|event| outbound::event_item(event, audience)).collect();
-    let body =
-        format!(r#"{{"events":[{}],"last_seq":{},"oldest_seq":{}}}"#, items.join(","), head.last, head.oldest);
+    let items: Vec<String> =
+        events.iter().filter_map(|event| outbound::event_item(event, audience)).collect();
+    let body = format!(
+        r#"{{"events":[{}],"last_seq":{},"oldest_seq":{}}}"#,
+        items.join(","),
+        head.last,
+        head.oldest
+    );
     Ok(respond::json(200, body))
 }

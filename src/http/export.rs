@@ -11,7 +11,7 @@ use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
 use hyper::{Request, Response};
 use serde_json::json;
 
-use super::respond::{self, Answered, Body};
+use super::respond::{self, Answered, Body, BrokenOff};
 use super::{body, token};
 use crate::domain::{Seq, SessionId};
 use crate::store::Store;
@@ -36,7 +36,11 @@ struct Export {
     done: bool,
 }
 
-pub(super) async fn export(edge: &Arc<Edge>, request: &Request<Incoming>, session: SessionId) -> Answered {
+pub(super) async fn export(
+    edge: &Arc<Edge>,
+    request: &Request<Incoming>,
+    session: SessionId,
+) -> Answered {
     let row = token::presenter(edge, request.headers(), session).await?;
     let format = match body::query(request, "format").as_deref() {
         None | Some("json") => Format::Json,
@@ -50,8 +54,12 @@ pub(super) async fn export(edge: &Arc<Edge>, request: &Request<Incoming>, sessio
         Format::Json => {
             let polls = edge.store.polls(session, true).await?;
             let participants = edge.feed.participants(session);
-            let shown =
-                outbound::session(&row.session, participants, row.last_seq, &edge.feed.join_url(&row.session.code));
+            let shown = outbound::session(
+                &row.session,
+                participants,
+                row.last_seq,
+                &edge.feed.join_url(&row.session.code),
+            );
             format!(r#"{{"session":{shown},"polls":{},"votes":["#, outbound::json(&polls))
         }
         Format::Csv => String::from("poll,vote_id,participant,answer,at\r\n"),
@@ -76,7 +84,7 @@ impl Export {
         };
         let pages = stream::unfold(self, |mut export| async move {
             let chunk = export.next().await?;
-            Some((Ok(Frame::data(chunk)), export))
+            Some((chunk.map(Frame::data), export))
         });
         let mut response = respond::with(200, kind, Bytes::new());
         response.headers_mut().insert(CONTENT_DISPOSITION, HeaderValue::from_static(name));
@@ -84,12 +92,12 @@ impl Export {
     }
 
     /// The next piece, made when the client has taken the one before.
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         if self.done {
             return None;
         }
         if let Some(opening) = self.opening.take() {
-            return Some(opening.into());
+            return Some(Ok(opening.into()));
         }
         match self.store.votes_page(self.session, self.upto, self.last.as_ref()).await {
             Ok(votes) => {
@@ -101,12 +109,14 @@ impl Export {
                 self.done = votes.is_empty();
                 self.last = votes.into_iter().next_back().or(self.last.take());
                 // An empty page ends it; JSON has its brackets to close.
-                Some(if self.done && self.format == Format::Json { Bytes::from_static(b"]}") } else { text.into() })
+                let closing = self.done && self.format == Format::Json;
+                Some(Ok(if closing { Bytes::from_static(b"]}") } else { text.into() }))
             }
             Err(error) => {
-                // The status is sent already: breaking off in the middle of the JSON is what tells the client.
+                // The status is sent already: a connection that ends without its last chunk is what tells the client.
                 tracing::warn!(error = ?error, "export broke off");
-                None
+                self.done = true;
+                Some(Err(BrokenOff))
             }
         }
     }
@@ -126,7 +136,8 @@ fn json_page(votes: &[StoredVote], first: bool) -> String {
 }
 
 fn csv_page(votes: &[StoredVote]) -> Vec<u8> {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let mut writer =
+        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     for vote in votes {
         let cells = [
             vote.poll.to_string(),
@@ -143,7 +154,11 @@ fn csv_page(votes: &[StoredVote]) -> Vec<u8> {
 
 /// What a spreadsheet would take for a formula gets an apostrophe before it.
 fn harmless(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{cell}")
+    } else {
+        cell.to_owned()
+    }
 }
 
 #[cfg(test)]

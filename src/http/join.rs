@@ -13,14 +13,16 @@ use crate::wire::json::Object;
 use crate::wire::{Code, Fault, outbound};
 use crate::ws::{CodeRefused, Edge};
 
-pub(super) async fn join(edge: &Edge, request: Request<Incoming>, from: IpAddr) -> Answered {
+pub(super) async fn join(edge: &Edge, request: &mut Request<Incoming>, from: IpAddr) -> Answered {
     let returning = token::returning(edge, request.headers())?;
     let mut body = body::read(request).await?;
     let code = sessions::code(&Object::parse(&mut body)?)?;
     let session = edge.session_of_code(&code, from).await.map_err(|refused| match refused {
         CodeRefused::Unknown => Fault::new(Code::NotFound, "no session has this code"),
-        CodeRefused::TooMany(wait) => Fault::new(Code::RateLimited, "too many unknown codes; wait a moment")
-            .retry_after(u64::try_from(wait.as_millis()).unwrap_or(1_000)),
+        CodeRefused::TooMany(wait) => {
+            Fault::new(Code::RateLimited, "too many unknown codes; wait a moment")
+                .retry_after(u64::try_from(wait.as_millis()).unwrap_or(1_000))
+        }
         CodeRefused::Store(error) => error.into(),
     })?;
     let id = match returning {
@@ -33,7 +35,8 @@ pub(super) async fn join(edge: &Edge, request: Request<Incoming>, from: IpAddr) 
         Some(_) => outbound::my_votes(&edge.store.my_votes(session, id).await?),
         None => String::from("{}"),
     };
-    let (seq, token, state) = (beginning.seq, edge.signer.participant_token(session, id), beginning.state);
+    let (seq, token, state) =
+        (beginning.seq, edge.signer.participant_token(session, id), beginning.state);
     let body = format!(
         r#"{{"participant":{{"id":"{id}","token":"{token}"}},"seq":{seq},"my_votes":{my_votes},{state}}}"#
     );

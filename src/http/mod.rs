@@ -55,7 +55,8 @@ pub fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Accepts connections until the instance stops.
 pub async fn accept(listener: TcpListener, door: Door, edge: Arc<Edge>) {
-    let permits = Arc::new(Semaphore::new(edge.rules.streams_max.saturating_add(REST_CONNECTIONS_MAX)));
+    let permits =
+        Arc::new(Semaphore::new(edge.rules.streams_max.saturating_add(REST_CONNECTIONS_MAX)));
     loop {
         let accepted = tokio::select! {
             accepted = next(&listener, &permits) => accepted,
@@ -85,7 +86,13 @@ async fn next(
     }
 }
 
-async fn connection(socket: TcpStream, peer: IpAddr, door: Door, edge: Arc<Edge>, permit: OwnedSemaphorePermit) {
+async fn connection(
+    socket: TcpStream,
+    peer: IpAddr,
+    door: Door,
+    edge: Arc<Edge>,
+    permit: OwnedSemaphorePermit,
+) {
     // Without it an ack waits up to 40 ms behind an earlier frame.
     let _ = socket.set_nodelay(true);
     let drain = edge.drain.clone();
@@ -93,7 +100,11 @@ async fn connection(socket: TcpStream, peer: IpAddr, door: Door, edge: Arc<Edge>
     let _permit = permit;
     let service = service_fn(move |request: Request<Incoming>| {
         let edge = edge.clone();
-        async move { Ok::<Response<Body>, std::convert::Infallible>(router::answer(edge, request, peer, door).await) }
+        async move {
+            Ok::<Response<Body>, std::convert::Infallible>(
+                router::answer(edge, request, peer, door).await,
+            )
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

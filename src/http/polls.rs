@@ -4,12 +4,16 @@ use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::json;
 
+use super::body;
 use super::respond::{self, Answered};
 use super::sessions::{done, missing};
 use super::token::{self, Caller};
-use super::body;
-use crate::domain::{Audience, Draft, Poll, PollKind, PollNumber, PollState, Results, ResultsMode, Seq, SessionId};
-use crate::limits::{OPTION_CHARS_MAX, OPTIONS_MAX, OPTIONS_MIN, RATING_MAX, RATING_MIN, TITLE_CHARS_MAX};
+use crate::domain::{
+    Audience, Draft, Poll, PollKind, PollNumber, PollState, Results, ResultsMode, Seq, SessionId,
+};
+use crate::limits::{
+    OPTION_CHARS_MAX, OPTIONS_MAX, OPTIONS_MIN, RATING_MAX, RATING_MIN, TITLE_CHARS_MAX,
+};
 use crate::store::StoreError;
 use crate::store::control::{Change, Outcome};
 use crate::wire::json::{Object, Value};
@@ -19,7 +23,11 @@ use crate::ws::Edge;
 /// Two presenters' devices changing one draft at once; more than a few rounds is no accident.
 const STALE_ROUNDS_MAX: usize = 8;
 
-pub(super) async fn create(edge: &Edge, request: Request<Incoming>, session: SessionId) -> Answered {
+pub(super) async fn create(
+    edge: &Edge,
+    request: &mut Request<Incoming>,
+    session: SessionId,
+) -> Answered {
     token::presenter(edge, request.headers(), session).await?;
     let mut body = body::read(request).await?;
     let draft = draft(&Object::parse(&mut body)?, None)?;
@@ -35,12 +43,22 @@ pub(super) async fn list(edge: &Edge, request: &Request<Incoming>, session: Sess
     Ok(respond::json(200, json!({ "polls": polls }).to_string()))
 }
 
-pub(super) async fn get(edge: &Edge, request: &Request<Incoming>, session: SessionId, n: PollNumber) -> Answered {
+pub(super) async fn get(
+    edge: &Edge,
+    request: &Request<Incoming>,
+    session: SessionId,
+    n: PollNumber,
+) -> Answered {
     let (poll, _, _) = visible(edge, request, session, n).await?;
     Ok(respond::json(200, outbound::json(&poll)))
 }
 
-pub(super) async fn patch(edge: &Edge, request: Request<Incoming>, session: SessionId, n: PollNumber) -> Answered {
+pub(super) async fn patch(
+    edge: &Edge,
+    request: &mut Request<Incoming>,
+    session: SessionId,
+    n: PollNumber,
+) -> Answered {
     token::presenter(edge, request.headers(), session).await?;
     let mut body = body::read(request).await?;
     let object = Object::parse(&mut body)?;
@@ -57,23 +75,43 @@ pub(super) async fn patch(edge: &Edge, request: Request<Incoming>, session: Sess
     Err(Fault::new(Code::Overloaded, "others are changing this draft; try again"))
 }
 
-pub(super) async fn delete(edge: &Edge, request: &Request<Incoming>, session: SessionId, n: PollNumber) -> Answered {
+pub(super) async fn delete(
+    edge: &Edge,
+    request: &Request<Incoming>,
+    session: SessionId,
+    n: PollNumber,
+) -> Answered {
     token::presenter(edge, request.headers(), session).await?;
     done(edge, edge.store.delete_draft(session, n).await?).await?;
     Ok(respond::nothing())
 }
 
-pub(super) async fn open(edge: &Edge, request: &Request<Incoming>, session: SessionId, n: PollNumber) -> Answered {
+pub(super) async fn open(
+    edge: &Edge,
+    request: &Request<Incoming>,
+    session: SessionId,
+    n: PollNumber,
+) -> Answered {
     token::presenter(edge, request.headers(), session).await?;
     changed(edge, 200, edge.store.open_poll(session, n).await?).await
 }
 
-pub(super) async fn close(edge: &Edge, request: &Request<Incoming>, session: SessionId, n: PollNumber) -> Answered {
+pub(super) async fn close(
+    edge: &Edge,
+    request: &Request<Incoming>,
+    session: SessionId,
+    n: PollNumber,
+) -> Answered {
     token::presenter(edge, request.headers(), session).await?;
     changed(edge, 200, edge.store.close_poll(session, n).await?).await
 }
 
-pub(super) async fn results(edge: &Edge, request: &Request<Incoming>, session: SessionId, n: PollNumber) -> Answered {
+pub(super) async fn results(
+    edge: &Edge,
+    request: &Request<Incoming>,
+    session: SessionId,
+    n: PollNumber,
+) -> Answered {
     let (poll, results, audience) = visible(edge, request, session, n).await?;
     if !poll.results_visible_to(audience) {
         return Err(Fault::new(Code::Forbidden, "the results of this poll are not shown now"));
@@ -119,7 +157,9 @@ fn draft(object: &Object<'_>, old: Option<&Poll>) -> Result<Draft, Fault> {
         (Some("live"), _) | (None, None) => ResultsMode::Live,
         (Some("after_close"), _) => ResultsMode::AfterClose,
         (Some("presenter"), _) => ResultsMode::Presenter,
-        (Some(_), _) => return Err(Fault::field("results", "this must be live, after_close or presenter")),
+        (Some(_), _) => {
+            return Err(Fault::field("results", "this must be live, after_close or presenter"));
+        }
         (None, Some(old)) => old.results,
     };
     let (options, size, max_choices) = match kind {
@@ -135,7 +175,10 @@ fn choice(object: &Object<'_>, old: Option<&Poll>) -> Result<(Vec<String>, i32, 
         _ => object.list_of_words("options", OPTION_CHARS_MAX)?,
     };
     if !(OPTIONS_MIN..=OPTIONS_MAX).contains(&options.len()) {
-        return Err(Fault::field("options", format!("there must be {OPTIONS_MIN} to {OPTIONS_MAX} options")));
+        return Err(Fault::field(
+            "options",
+            format!("there must be {OPTIONS_MIN} to {OPTIONS_MAX} options"),
+        ));
     }
     let size = i32::try_from(options.len()).unwrap_or(i32::MAX);
     let max_choices = match object.optional_int("max_choices", 1, OPTIONS_MAX as i64)? {

@@ -11,20 +11,29 @@ use crate::store::StoreError;
 use crate::wire::{Code, Fault, outbound};
 
 /// The body of an answer.
-pub(super) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, BrokenOff>;
+/// A body cannot be completed: the connection is cut without its last chunk, so that the client knows.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub(super) struct BrokenOff;
+
 /// An answer, or the fault that becomes one.
 pub(super) type Answered = Result<Response<Body>, Fault>;
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         tracing::warn!(error = ?error, "request not answered");
-        Self::new(Code::DatabaseUnavailable, "the server cannot reach its data right now; try again")
+        Self::new(
+            Code::DatabaseUnavailable,
+            "the server cannot reach its data right now; try again",
+        )
     }
 }
 
 /// Any body as an answer.
 pub(super) fn with(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    let mut response =
+        Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // What a session looks like now is nothing for a cache, and tokens even less.
@@ -39,7 +48,7 @@ pub(super) fn json(status: u16, body: impl Into<Bytes>) -> Response<Body> {
 
 /// 204.
 pub(super) fn nothing() -> Response<Body> {
-    let mut response = Response::new(Empty::new().boxed_unsync());
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = hyper::StatusCode::NO_CONTENT;
     response
 }

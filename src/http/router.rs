@@ -34,8 +34,13 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/openapi.json", &["GET"]),
 ];
 
-const OPS_ROUTES: &[(&str, &[&str])] =
-    &[("/livez", &["GET"]), ("/readyz", &["GET"]), ("/metrics", &["GET"]), ("/cluster", &["GET"]), ("/drain", &["POST"])];
+const OPS_ROUTES: &[(&str, &[&str])] = &[
+    ("/livez", &["GET"]),
+    ("/readyz", &["GET"]),
+    ("/metrics", &["GET"]),
+    ("/cluster", &["GET"]),
+    ("/drain", &["POST"]),
+];
 
 /// What a path names.
 struct Found {
@@ -46,21 +51,29 @@ struct Found {
 }
 
 /// Answers one request. Never fails: a fault is an answer.
-pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: IpAddr, door: Door) -> Response<Body> {
+pub(super) async fn answer(
+    edge: Arc<Edge>,
+    mut request: Request<Incoming>,
+    peer: IpAddr,
+    door: Door,
+) -> Response<Body> {
     let began = Instant::now();
     let head = request.method() == Method::HEAD;
     let method = if head { Method::GET } else { request.method().clone() };
     let table = if door == Door::Public { ROUTES } else { OPS_ROUTES };
     let (route, answered) = match find(table, request.uri().path()) {
         None => ("none", Err(Fault::new(Code::NotFound, "there is nothing at this address"))),
-        Some(found) if !found.methods.contains(&method.as_str()) => (found.route, Ok(wrong_method(found.methods))),
+        Some(found) if !found.methods.contains(&method.as_str()) => {
+            (found.route, Ok(wrong_method(found.methods)))
+        }
         Some(found) if body::is_too_large(&request) => (found.route, Err(body::too_large())),
         Some(found) => {
             let from = edge.client_address(peer, header(&request, "x-forwarded-for"));
-            (found.route, dispatch(&edge, request, &method, &found, from).await)
+            (found.route, dispatch(&edge, &mut request, &method, &found, from).await)
         }
     };
     let response = answered.unwrap_or_else(|fault| respond::problem(&fault, None));
+    body::discard(&mut request).await;
     let status = response.status();
     let labels = [route, method_label(&method), status.as_str()];
     edge.metrics.requests.with_label_values(&labels).observe(began.elapsed().as_secs_f64());
@@ -69,7 +82,7 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: Ip
 
 async fn dispatch(
     edge: &Arc<Edge>,
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
     method: &Method,
     found: &Found,
     from: IpAddr,
@@ -77,22 +90,30 @@ async fn dispatch(
     let (session, poll) = (found.session, found.poll);
     match (found.route, method.as_str()) {
         ("/v1/sessions", "POST") => sessions::create(edge, request).await,
-        ("/v1/sessions", _) => sessions::list(edge, &request).await,
+        ("/v1/sessions", _) => sessions::list(edge, request).await,
         ("/v1/sessions/{id}", "PATCH") => sessions::patch(edge, request, session).await,
-        ("/v1/sessions/{id}", "DELETE") => sessions::delete(edge, &request, session).await,
-        ("/v1/sessions/{id}", _) => sessions::get(edge, &request, session).await,
+        ("/v1/sessions/{id}", "DELETE") => sessions::delete(edge, request, session).await,
+        ("/v1/sessions/{id}", _) => sessions::get(edge, request, session).await,
         ("/v1/sessions/{id}/polls", "POST") => polls::create(edge, request, session).await,
-        ("/v1/sessions/{id}/polls", _) => polls::list(edge, &request, session).await,
-        ("/v1/sessions/{id}/polls/{n}", "PATCH") => polls::patch(edge, request, session, poll).await,
-        ("/v1/sessions/{id}/polls/{n}", "DELETE") => polls::delete(edge, &request, session, poll).await,
-        ("/v1/sessions/{id}/polls/{n}", _) => polls::get(edge, &request, session, poll).await,
-        ("/v1/sessions/{id}/polls/{n}/open", _) => polls::open(edge, &request, session, poll).await,
-        ("/v1/sessions/{id}/polls/{n}/close", _) => polls::close(edge, &request, session, poll).await,
-        ("/v1/sessions/{id}/polls/{n}/results", _) => polls::results(edge, &request, session, poll).await,
+        ("/v1/sessions/{id}/polls", _) => polls::list(edge, request, session).await,
+        ("/v1/sessions/{id}/polls/{n}", "PATCH") => {
+            polls::patch(edge, request, session, poll).await
+        }
+        ("/v1/sessions/{id}/polls/{n}", "DELETE") => {
+            polls::delete(edge, request, session, poll).await
+        }
+        ("/v1/sessions/{id}/polls/{n}", _) => polls::get(edge, request, session, poll).await,
+        ("/v1/sessions/{id}/polls/{n}/open", _) => polls::open(edge, request, session, poll).await,
+        ("/v1/sessions/{id}/polls/{n}/close", _) => {
+            polls::close(edge, request, session, poll).await
+        }
+        ("/v1/sessions/{id}/polls/{n}/results", _) => {
+            polls::results(edge, request, session, poll).await
+        }
         ("/v1/sessions/{id}/votes", _) => votes::cast(edge, request, session).await,
-        ("/v1/sessions/{id}/events", _) => events::page(edge, &request, session).await,
-        ("/v1/sessions/{id}/stream", _) => stream::follow(edge, &request, session).await,
-        ("/v1/sessions/{id}/export", _) => export::export(edge, &request, session).await,
+        ("/v1/sessions/{id}/events", _) => events::page(edge, request, session).await,
+        ("/v1/sessions/{id}/stream", _) => stream::follow(edge, request, session).await,
+        ("/v1/sessions/{id}/export", _) => export::export(edge, request, session).await,
         ("/v1/join", _) => join::join(edge, request, from).await,
         ("/v1/ws", _) => upgrade(edge, request, from),
         ("/v1/openapi.json", _) => Ok(respond::json(200, OPENAPI)),
@@ -109,12 +130,15 @@ const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
 fn find(table: &'static [(&str, &[&str])], path: &str) -> Option<Found> {
     table.iter().find_map(|&(route, methods)| {
-        let mut found = Found { route, methods, session: SessionId(uuid::Uuid::nil()), poll: PollNumber(0) };
+        let mut found =
+            Found { route, methods, session: SessionId(uuid::Uuid::nil()), poll: PollNumber(0) };
         let (mut given, mut wanted) = (path.split('/'), route.split('/'));
         loop {
             match (wanted.next(), given.next()) {
                 (None, None) => return Some(found),
-                (Some("{id}"), Some(id)) if id.len() == 36 => found.session = SessionId(uuid::Uuid::try_parse(id).ok()?),
+                (Some("{id}"), Some(id)) if id.len() == 36 => {
+                    found.session = SessionId(uuid::Uuid::try_parse(id).ok()?)
+                }
                 (Some("{n}"), Some(n)) if n.starts_with(|c: char| c.is_ascii_digit()) => {
                     found.poll = PollNumber(n.parse().ok()?);
                 }
@@ -131,28 +155,40 @@ fn header<'r>(request: &'r Request<Incoming>, name: &'static str) -> Option<&'r 
 
 /// Methods are free text to a client; labels are not.
 fn method_label(method: &Method) -> &'static str {
-    ["GET", "POST", "PATCH", "DELETE"].into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+    ["GET", "POST", "PATCH", "DELETE"]
+        .into_iter()
+        .find(|known| *known == method.as_str())
+        .unwrap_or("other")
 }
 
 fn wrong_method(methods: &[&str]) -> Response<Body> {
-    let mut response =
-        respond::problem(&Fault::new(Code::MethodNotAllowed, "see the header Allow for what can be done here"), None);
+    let mut response = respond::problem(
+        &Fault::new(Code::MethodNotAllowed, "see the header Allow for what can be done here"),
+        None,
+    );
     if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
         response.headers_mut().insert(ALLOW, allow);
     }
     response
 }
 
-fn upgrade(edge: &Arc<Edge>, request: Request<Incoming>, from: IpAddr) -> Answered {
+fn upgrade(edge: &Arc<Edge>, request: &mut Request<Incoming>, from: IpAddr) -> Answered {
     match ws::upgrade(edge, request, from) {
-        Ok(response) => Ok(response.map(BodyExt::boxed_unsync)),
-        Err(Refused::Key) => Err(Fault::new(Code::BadRequest, "Sec-WebSocket-Key must be 16 bytes in base64")),
+        Ok(response) => {
+            Ok(response.map(|empty| empty.map_err(|never| match never {}).boxed_unsync()))
+        }
+        Err(Refused::Key) => {
+            Err(Fault::new(Code::BadRequest, "Sec-WebSocket-Key must be 16 bytes in base64"))
+        }
         Err(Refused::Origin) => Err(Fault::new(Code::Forbidden, "this origin may not connect")),
         Err(refused) => {
-            let fault = Fault::new(Code::BadRequest, "this address takes WebSockets of version 13 only");
+            let fault =
+                Fault::new(Code::BadRequest, "this address takes WebSockets of version 13 only");
             let mut response = respond::problem(&fault, None);
             if refused == Refused::Version {
-                response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                response
+                    .headers_mut()
+                    .insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             Ok(response)
         }

@@ -7,12 +7,15 @@ use hyper::body::Incoming;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::body;
 use super::respond::{self, Answered};
 use super::token::{self, Caller};
-use super::body;
 use crate::auth;
 use crate::domain::{Code as JoinCode, Seq, Session, SessionId, Timestamp};
-use crate::limits::{CODES_TRIED, EXPECTED_PARTICIPANTS_MAX, SESSIONS_PAGE_DEFAULT, SESSIONS_PAGE_MAX, TITLE_CHARS_MAX};
+use crate::limits::{
+    CODES_TRIED, EXPECTED_PARTICIPANTS_MAX, SESSIONS_PAGE_DEFAULT, SESSIONS_PAGE_MAX,
+    TITLE_CHARS_MAX,
+};
 use crate::store::StoreError;
 use crate::store::control::{Change, NewSession, Outcome};
 use crate::store::reads::PageEnd;
@@ -20,7 +23,7 @@ use crate::wire::json::{Object, Value};
 use crate::wire::{Code, Fault, outbound};
 use crate::ws::Edge;
 
-pub(super) async fn create(edge: &Edge, request: Request<Incoming>) -> Answered {
+pub(super) async fn create(edge: &Edge, request: &mut Request<Incoming>) -> Answered {
     token::operator(edge, request.headers())?;
     let mut body = body::read(request).await?;
     let object = Object::parse(&mut body)?;
@@ -28,10 +31,21 @@ pub(super) async fn create(edge: &Edge, request: Request<Incoming>) -> Answered 
     let starts_at = object.nullable_time("starts_at")?.flatten();
     let expected_participants = expected(&object)?.flatten();
     let id = SessionId(Uuid::now_v7());
-    let (presenter_token, presenter_hash) = auth::new_presenter_token(id).map_err(|_| no_random())?;
+    let (presenter_token, presenter_hash) =
+        auth::new_presenter_token(id).map_err(|_| no_random())?;
     loop {
-        let codes = (0..CODES_TRIED).map(|_| auth::random_code()).collect::<Result<Vec<_>, _>>().map_err(|_| no_random())?;
-        let new = NewSession { id, codes: &codes, title, starts_at, expected_participants, presenter_hash };
+        let codes = (0..CODES_TRIED)
+            .map(|_| auth::random_code())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| no_random())?;
+        let new = NewSession {
+            id,
+            codes: &codes,
+            title,
+            starts_at,
+            expected_participants,
+            presenter_hash,
+        };
         let change = edge.store.create_session(&new).await?;
         // Of a hundred million codes, eight random ones taken means that drawing again will do.
         if change.outcome != Outcome::CodesTaken {
@@ -46,7 +60,9 @@ pub(super) async fn create(edge: &Edge, request: Request<Incoming>) -> Answered 
 
 pub(super) async fn list(edge: &Edge, request: &Request<Incoming>) -> Answered {
     token::operator(edge, request.headers())?;
-    let limit = body::query_int(request, "limit", 1)?.unwrap_or(SESSIONS_PAGE_DEFAULT).min(SESSIONS_PAGE_MAX);
+    let limit = body::query_int(request, "limit", 1)?
+        .unwrap_or(SESSIONS_PAGE_DEFAULT)
+        .min(SESSIONS_PAGE_MAX);
     let after = body::query(request, "cursor").map(|cursor| read_cursor(&cursor)).transpose()?;
     let mut sessions = edge.store.sessions(after, limit + 1).await?;
     let more = i64::try_from(sessions.len()).is_ok_and(|count| count > limit);
@@ -68,7 +84,7 @@ pub(super) async fn get(edge: &Edge, request: &Request<Incoming>, id: SessionId)
     Ok(respond::json(200, shown(edge, &row.session, row.last_seq).to_string()))
 }
 
-pub(super) async fn patch(edge: &Edge, request: Request<Incoming>, id: SessionId) -> Answered {
+pub(super) async fn patch(edge: &Edge, request: &mut Request<Incoming>, id: SessionId) -> Answered {
     let row = token::presenter(edge, request.headers(), id).await?;
     let mut body = body::read(request).await?;
     let object = Object::parse(&mut body)?;
@@ -114,10 +130,14 @@ pub(super) async fn done(edge: &Edge, change: Change) -> Result<Option<String>, 
         Outcome::Changed | Outcome::Unchanged => Ok(change.body),
         Outcome::NotFound => Err(missing()),
         Outcome::SessionEnded => fault(Code::SessionEnded, "the session has ended"),
-        Outcome::NotDraft => fault(Code::PollNotDraft, "the poll has been opened; only drafts can be changed"),
+        Outcome::NotDraft => {
+            fault(Code::PollNotDraft, "the poll has been opened; only drafts can be changed")
+        }
         Outcome::PollClosed => fault(Code::PollClosed, "the poll is not open"),
         Outcome::Full => fault(Code::Unprocessable, "a session may have 1,000 polls"),
-        Outcome::Stale | Outcome::CodesTaken => fault(Code::Overloaded, "somebody else changed it at the same time"),
+        Outcome::Stale | Outcome::CodesTaken => {
+            fault(Code::Overloaded, "somebody else changed it at the same time")
+        }
     }
 }
 
@@ -157,13 +177,18 @@ fn read_cursor(text: &str) -> Result<PageEnd, Fault> {
     let parse = || {
         let (ms, id) = text.split_once('.')?;
         let nanos = ms.parse::<i64>().ok()?;
-        let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanos) * 1_000_000).ok()?;
+        let at =
+            time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanos) * 1_000_000).ok()?;
         Some(PageEnd { created_at: Timestamp(at), id: SessionId(Uuid::try_parse(id).ok()?) })
     };
-    parse().ok_or_else(|| Fault { field: Some("cursor"), ..Fault::new(Code::BadRequest, "this is no cursor of ours") })
+    parse().ok_or_else(|| Fault {
+        field: Some("cursor"),
+        ..Fault::new(Code::BadRequest, "this is no cursor of ours")
+    })
 }
 
 /// Reads a join code as typed.
 pub(super) fn code(object: &Object<'_>) -> Result<JoinCode, Fault> {
-    JoinCode::parse(object.text("code")?).ok_or_else(|| Fault::field("code", "a code has eight digits"))
+    JoinCode::parse(object.text("code")?)
+        .ok_or_else(|| Fault::field("code", "a code has eight digits"))
 }

@@ -30,7 +30,11 @@ const CHUNKS_MAX: usize = 4;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub(super) async fn follow(edge: &Arc<Edge>, request: &Request<Incoming>, session: SessionId) -> Answered {
+pub(super) async fn follow(
+    edge: &Arc<Edge>,
+    request: &Request<Incoming>,
+    session: SessionId,
+) -> Answered {
     let in_query = body::query(request, "token");
     let token = token::bearer(request.headers()).or(in_query.as_deref());
     let who = match token::caller(edge, token, session).await? {
@@ -48,7 +52,8 @@ pub(super) async fn follow(edge: &Arc<Edge>, request: &Request<Incoming>, sessio
         .open_stream("sse")
         .ok_or_else(|| Fault::new(Code::Overloaded, "this instance is full; try another"))?;
     let (chunks, body) = mpsc::channel(CHUNKS_MAX);
-    edge.drain.spawn_client(run(edge.clone(), session, who, after, Outgoing::new(chunks), place));
+    let follower = Follower { session, who, after, _place: place };
+    edge.drain.spawn_client(run(edge.clone(), follower, Outgoing::new(chunks)));
     Ok(event_stream(body))
 }
 
@@ -67,7 +72,9 @@ fn event_stream(body: mpsc::Receiver<Bytes>) -> Response<Body> {
     });
     let mut response = respond::with(200, "text/event-stream", Bytes::new());
     // NGINX would collect the stream otherwise.
-    response.headers_mut().insert("x-accel-buffering", hyper::header::HeaderValue::from_static("no"));
+    response
+        .headers_mut()
+        .insert("x-accel-buffering", hyper::header::HeaderValue::from_static("no"));
     response.map(|_| StreamBody::new(chunks).boxed_unsync())
 }
 
@@ -119,9 +126,19 @@ impl Target for Outgoing {
     }
 }
 
-async fn run(edge: Arc<Edge>, session: SessionId, who: Who, after: Option<After>, out: Outgoing, _place: Stream) {
+/// Who follows what, from where.
+struct Follower {
+    session: SessionId,
+    who: Who,
+    after: Option<After>,
+    /// Given back when the stream ends.
+    _place: Stream,
+}
+
+async fn run(edge: Arc<Edge>, follower: Follower, out: Outgoing) {
+    let Follower { session, who, after, .. } = &follower;
     let ended = async {
-        let _subscription = edge.feed.follow(session, &who, after, &out).await.ok()?;
+        let _subscription = edge.feed.follow(*session, who, after.clone(), &out).await.ok()?;
         let (ring, cursor) = out.place.lock().take()?;
         send(&edge, &out, &ring, cursor).await
     };

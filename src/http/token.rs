@@ -52,13 +52,23 @@ pub(super) fn operator(edge: &Edge, headers: &HeaderMap) -> Result<(), Fault> {
 ///
 /// # Errors
 /// `invalid_token`; `database_unavailable` where a presenter cannot be told.
-pub(super) async fn caller(edge: &Edge, token: Option<&str>, session: SessionId) -> Result<Caller, Fault> {
+pub(super) async fn caller(
+    edge: &Edge,
+    token: Option<&str>,
+    session: SessionId,
+) -> Result<Caller, Fault> {
     match token.and_then(|token| edge.read_token(token)) {
-        Some(Token::Participant { session: of, participant }) if of == session => Ok(Caller::Participant(participant)),
-        Some(Token::Presenter { session: of, hash }) if of == session => match edge.store.session(session).await? {
-            Some(row) if auth::same_hash(&row.presenter_hash, &hash) => Ok(Caller::Presenter(Box::new(row))),
-            _ => Err(invalid()),
-        },
+        Some(Token::Participant { session: of, participant }) if of == session => {
+            Ok(Caller::Participant(participant))
+        }
+        Some(Token::Presenter { session: of, hash }) if of == session => {
+            match edge.store.session(session).await? {
+                Some(row) if auth::same_hash(&row.presenter_hash, &hash) => {
+                    Ok(Caller::Presenter(Box::new(row)))
+                }
+                _ => Err(invalid()),
+            }
+        }
         _ => Err(invalid()),
     }
 }
@@ -67,10 +77,16 @@ pub(super) async fn caller(edge: &Edge, token: Option<&str>, session: SessionId)
 ///
 /// # Errors
 /// As [`caller`]; `forbidden` for participants.
-pub(super) async fn presenter(edge: &Edge, headers: &HeaderMap, session: SessionId) -> Result<Box<SessionRow>, Fault> {
+pub(super) async fn presenter(
+    edge: &Edge,
+    headers: &HeaderMap,
+    session: SessionId,
+) -> Result<Box<SessionRow>, Fault> {
     match caller(edge, bearer(headers), session).await? {
         Caller::Presenter(row) => Ok(row),
-        Caller::Participant(_) => Err(Fault::new(Code::Forbidden, "only the presenter may do that")),
+        Caller::Participant(_) => {
+            Err(Fault::new(Code::Forbidden, "only the presenter may do that"))
+        }
     }
 }
 
@@ -78,7 +94,11 @@ pub(super) async fn presenter(edge: &Edge, headers: &HeaderMap, session: Session
 ///
 /// # Errors
 /// As [`caller`]; `forbidden` for the presenter.
-pub(super) async fn participant(edge: &Edge, headers: &HeaderMap, session: SessionId) -> Result<ParticipantId, Fault> {
+pub(super) async fn participant(
+    edge: &Edge,
+    headers: &HeaderMap,
+    session: SessionId,
+) -> Result<ParticipantId, Fault> {
     match caller(edge, bearer(headers), session).await? {
         Caller::Participant(id) => Ok(id),
         Caller::Presenter(_) => Err(Fault::new(Code::Forbidden, "a presenter does not vote")),
@@ -89,7 +109,10 @@ pub(super) async fn participant(edge: &Edge, headers: &HeaderMap, session: Sessi
 ///
 /// # Errors
 /// `invalid_token` for anything but a participant's.
-pub(super) fn returning(edge: &Edge, headers: &HeaderMap) -> Result<Option<(SessionId, ParticipantId)>, Fault> {
+pub(super) fn returning(
+    edge: &Edge,
+    headers: &HeaderMap,
+) -> Result<Option<(SessionId, ParticipantId)>, Fault> {
     if !headers.contains_key(AUTHORIZATION) {
         return Ok(None);
     }

@@ -29,13 +29,20 @@ impl Answers for Once {
     fn flush(&self) {}
 }
 
-pub(super) async fn cast(edge: &Edge, request: Request<Incoming>, session: SessionId) -> Answered {
+pub(super) async fn cast(
+    edge: &Edge,
+    request: &mut Request<Incoming>,
+    session: SessionId,
+) -> Answered {
     let participant = token::participant(edge, request.headers(), session).await?;
     let mut body = body::read(request).await?;
     let vote = inbound::vote(&Object::parse(&mut body)?).map_err(|(_, fault)| fault)?;
     let VoteMessage { id, poll, ballot } = vote;
     let (to, verdict) = oneshot::channel();
-    edge.votes.cast(Vote { session, poll, participant, id, ballot }, Arc::new(Once(Mutex::new(Some(to)))));
+    edge.votes.cast(
+        Vote { session, poll, participant, id, ballot },
+        Arc::new(Once(Mutex::new(Some(to)))),
+    );
     // Every vote is answered; should that promise break, the outcome is unknown.
     let verdict = verdict.await.unwrap_or(Verdict::DatabaseUnavailable);
     Ok(match &verdict {
@@ -46,8 +53,9 @@ pub(super) async fn cast(edge: &Edge, request: Request<Incoming>, session: Sessi
                 Verdict::AlreadyVoted { stored } => Some(stored),
                 _ => None,
             };
-            let fault = Fault::of(other)
-                .unwrap_or_else(|| Fault::new(Code::DatabaseUnavailable, "send it again with the same id"));
+            let fault = Fault::of(other).unwrap_or_else(|| {
+                Fault::new(Code::DatabaseUnavailable, "send it again with the same id")
+            });
             respond::problem(&fault, stored)
         }
     })

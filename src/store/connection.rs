@@ -82,13 +82,16 @@ impl OwnLink {
     /// # Errors
     /// See [`StoreError`].
     pub async fn connect(config: &Config, drain: &Drain) -> Result<Self, StoreError> {
-        let (client, mut connection) =
-            timeout(CONNECT_WAIT_MAX, config.connect(NoTls)).await.map_err(|_| StoreError::TimedOut)??;
+        let (client, mut connection) = timeout(CONNECT_WAIT_MAX, config.connect(NoTls))
+            .await
+            .map_err(|_| StoreError::TimedOut)??;
         let not_replicated = Arc::new(AtomicBool::new(false));
         let seen = not_replicated.clone();
         // Ends when the client is dropped or the server is gone; every query then says so itself.
         drain.spawn_work(async move {
-            while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            while let Some(Ok(message)) =
+                std::future::poll_fn(|cx| connection.poll_message(cx)).await
+            {
                 if let AsyncMessage::Notice(notice) = message
                     && notice.message().contains("synchronous replication")
                 {
@@ -121,7 +124,9 @@ impl ManageConnection for Manager {
     type Error = StoreError;
 
     async fn connect(&self) -> Result<Link, StoreError> {
-        let client = timeout(CONNECT_WAIT_MAX, self.0.connect()).await.map_err(|_| StoreError::TimedOut)??;
+        let client = timeout(CONNECT_WAIT_MAX, self.0.connect())
+            .await
+            .map_err(|_| StoreError::TimedOut)??;
         Ok(Link::new(client))
     }
 

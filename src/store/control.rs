@@ -63,7 +63,10 @@ pub struct NewSession<'a> {
 macro_rules! call {
     ($function:literal, $session:literal) => {
         concat!(
-            "SELECT outcome, body::text, ", $session, ", seq, at, kind, results_hidden, data::text FROM ", $function
+            "SELECT outcome, body::text, ",
+            $session,
+            ", seq, at, kind, results_hidden, data::text FROM ",
+            $function
         )
     };
 }
@@ -77,15 +80,24 @@ impl Store {
         let starts_at = new.starts_at.map(|at| at.0);
         let hash = new.presenter_hash.as_slice();
         let sql = call!("create_session($1, $2, $3, $4, $5, $6)", "$1::uuid");
-        self.change(sql, &[&new.id.0, &new.codes, &new.title, &starts_at, &new.expected_participants, &hash]).await
+        self.change(
+            sql,
+            &[&new.id.0, &new.codes, &new.title, &starts_at, &new.expected_participants, &hash],
+        )
+        .await
     }
 
     /// Sets the fields of `patch`, which have been checked; null clears.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn patch_session(&self, session: SessionId, patch: &str) -> Result<Change, StoreError> {
-        self.change(call!("patch_session($1, $2::text::jsonb)", "$1::uuid"), &[&session.0, &patch]).await
+    pub async fn patch_session(
+        &self,
+        session: SessionId,
+        patch: &str,
+    ) -> Result<Change, StoreError> {
+        self.change(call!("patch_session($1, $2::text::jsonb)", "$1::uuid"), &[&session.0, &patch])
+            .await
     }
 
     /// Deletes a session and all that belongs to it.
@@ -100,13 +112,23 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn create_poll(&self, session: SessionId, draft: &Draft) -> Result<Change, StoreError> {
+    pub async fn create_poll(
+        &self,
+        session: SessionId,
+        draft: &Draft,
+    ) -> Result<Change, StoreError> {
         let sql = call!("create_poll($1, $2, $3, $4, $5, $6, $7, $8)", "$1::uuid");
         let (kind, results) = (draft.kind.as_str(), draft.results.as_str());
         self.change(
             sql,
             &[
-                &session.0, &kind, &draft.question, &draft.options, &draft.size, &draft.max_choices, &results,
+                &session.0,
+                &kind,
+                &draft.question,
+                &draft.options,
+                &draft.size,
+                &draft.max_choices,
+                &results,
                 &POLLS_MAX,
             ],
         )
@@ -124,13 +146,21 @@ impl Store {
         expected: &str,
         draft: &Draft,
     ) -> Result<Change, StoreError> {
-        let sql = call!("replace_draft($1, $2, $3::text::jsonb, $4, $5, $6, $7, $8, $9)", "$1::uuid");
+        let sql =
+            call!("replace_draft($1, $2, $3::text::jsonb, $4, $5, $6, $7, $8, $9)", "$1::uuid");
         let (kind, results) = (draft.kind.as_str(), draft.results.as_str());
         self.change(
             sql,
             &[
-                &session.0, &poll.0, &expected, &kind, &draft.question, &draft.options, &draft.size,
-                &draft.max_choices, &results,
+                &session.0,
+                &poll.0,
+                &expected,
+                &kind,
+                &draft.question,
+                &draft.options,
+                &draft.size,
+                &draft.max_choices,
+                &results,
             ],
         )
         .await
@@ -140,7 +170,11 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn delete_draft(&self, session: SessionId, poll: PollNumber) -> Result<Change, StoreError> {
+    pub async fn delete_draft(
+        &self,
+        session: SessionId,
+        poll: PollNumber,
+    ) -> Result<Change, StoreError> {
         self.change(call!("delete_draft($1, $2)", "$1::uuid"), &[&session.0, &poll.0]).await
     }
 
@@ -148,7 +182,11 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn open_poll(&self, session: SessionId, poll: PollNumber) -> Result<Change, StoreError> {
+    pub async fn open_poll(
+        &self,
+        session: SessionId,
+        poll: PollNumber,
+    ) -> Result<Change, StoreError> {
         self.change(call!("open_poll($1, $2)", "$1::uuid"), &[&session.0, &poll.0]).await
     }
 
@@ -156,12 +194,19 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn close_poll(&self, session: SessionId, poll: PollNumber) -> Result<Change, StoreError> {
+    pub async fn close_poll(
+        &self,
+        session: SessionId,
+        poll: PollNumber,
+    ) -> Result<Change, StoreError> {
         self.change(call!("close_poll($1, $2)", "$1::uuid"), &[&session.0, &poll.0]).await
     }
 
     async fn change(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Change, StoreError> {
-        let row = self.query_opt(sql, params).await?.ok_or(StoreError::Content("a change without a row"))?;
+        let row = self
+            .query_opt(sql, params)
+            .await?
+            .ok_or(StoreError::Content("a change without a row"))?;
         read(&row)
     }
 }

@@ -25,7 +25,9 @@ pub enum EmbeddedError {
     )]
     NotInstalled,
     /// The data was made by a version that is not there any more.
-    #[error("the data directory was made by PostgreSQL {0}, which is not installed: install it, or upgrade the data with pg_upgrade")]
+    #[error(
+        "the data directory was made by PostgreSQL {0}, which is not installed: install it, or upgrade the data with pg_upgrade"
+    )]
     OtherVersion(String),
     /// Two servers, one directory.
     #[error("another plenum runs with this data directory: {0}")]
@@ -39,7 +41,9 @@ pub enum EmbeddedError {
         source: std::io::Error,
     },
     /// Root may not run PostgreSQL, and there is nobody else.
-    #[error("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as")]
+    #[error(
+        "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
+    )]
     NoUser,
     /// A program of PostgreSQL failed.
     #[error("{program} failed: {said}")]
@@ -96,13 +100,7 @@ impl Embedded {
             }
             Err(_) => find_binaries(None).ok_or(EmbeddedError::NotInstalled)?,
         };
-        let embedded = Self {
-            bin,
-            data,
-            socket_dir: socket_dir(&home)?,
-            owner,
-            _lock: lock,
-        };
+        let embedded = Self { bin, data, socket_dir: socket_dir(&home)?, owner, _lock: lock };
         embedded.own(&home)?;
         embedded.own(&embedded.socket_dir)?;
         if !embedded.data.join("PG_VERSION").exists() {
@@ -140,7 +138,8 @@ impl Embedded {
             self.socket_dir.display(),
             self.data.with_file_name("log").display(),
         );
-        self.pg_ctl("start", &["-w", "-t", "120", "-l", &log.display().to_string(), "-o", &options]).await
+        self.pg_ctl("start", &["-w", "-t", "120", "-l", &log.display().to_string(), "-o", &options])
+            .await
     }
 
     /// Into a directory beside, renamed when it is complete, so that a crash in between leaves nothing half made.
@@ -150,17 +149,31 @@ impl Embedded {
             fs::remove_dir_all(&fresh).map_err(io(&fresh))?;
         }
         let mut command = self.command("initdb", home);
-        command.args(["--data-checksums", "--encoding=UTF8", "--locale=C", "--auth=trust", "--username", USER, "-D"]);
+        command.args([
+            "--data-checksums",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--auth=trust",
+            "--username",
+            USER,
+            "-D",
+        ]);
         run("initdb", command.arg(&fresh)).await?;
         fs::rename(&fresh, &self.data).map_err(io(&self.data))
     }
 
     async fn make_database(&self) -> Result<(), EmbeddedError> {
         let url = self.url().replace(&format!("dbname={DATABASE}"), "dbname=postgres");
-        let failed = |error: tokio_postgres::Error| EmbeddedError::Failed { program: "postgres", said: error.to_string() };
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map_err(failed)?;
+        let failed = |error: tokio_postgres::Error| EmbeddedError::Failed {
+            program: "postgres",
+            said: error.to_string(),
+        };
+        let (client, connection) =
+            tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map_err(failed)?;
         let make = async move {
-            let known = client.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&DATABASE]).await?;
+            let known = client
+                .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&DATABASE])
+                .await?;
             if known.is_none() {
                 client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
             }
@@ -204,13 +217,18 @@ async fn run(program: &'static str, command: &mut Command) -> Result<(), Embedde
     if program == "pg_ctl" {
         let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().await;
         let status = status.map_err(|error| failed(error.to_string()))?;
-        return if status.success() { Ok(()) } else { Err(failed(format!("{status}; see postgres.log in the data directory"))) };
+        return if status.success() {
+            Ok(())
+        } else {
+            Err(failed(format!("{status}; see postgres.log in the data directory")))
+        };
     }
     let output = command.output().await.map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
+    let said =
+        String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
     Err(failed(said))
 }
 
@@ -218,8 +236,11 @@ async fn run(program: &'static str, command: &mut Command) -> Result<(), Embedde
 /// the version that made the data, where there is data; another one could not read it.
 #[must_use]
 pub fn find_binaries(major: Option<&str>) -> Option<PathBuf> {
-    let complete = |dir: &PathBuf| ["initdb", "pg_ctl", "postgres"].iter().all(|name| dir.join(name).is_file());
-    let fits = |dir: &PathBuf| major.is_none_or(|major| major_version(dir).as_deref() == Some(major));
+    let complete = |dir: &PathBuf| {
+        ["initdb", "pg_ctl", "postgres"].iter().all(|name| dir.join(name).is_file())
+    };
+    let fits =
+        |dir: &PathBuf| major.is_none_or(|major| major_version(dir).as_deref() == Some(major));
     let named = std::env::var_os("PG_BIN").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = |root: &str, tail: &str| {
@@ -229,7 +250,8 @@ pub fn find_binaries(major: Option<&str>) -> Option<PathBuf> {
             .flatten()
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
-                let version = name.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
+                let version =
+                    name.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
                 Some((version, entry.path().join(tail)))
             })
             .collect();
@@ -250,7 +272,8 @@ pub fn find_binaries(major: Option<&str>) -> Option<PathBuf> {
 fn major_version(bin: &Path) -> Option<String> {
     let output = std::process::Command::new(bin.join("postgres")).arg("--version").output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?;
-    let version = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let version =
+        said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     Some(version.chars().take_while(char::is_ascii_digit).collect())
 }
 
@@ -283,8 +306,11 @@ fn place(data_dir: &Path, owner: Option<Owner>) -> Result<PathBuf, EmbeddedError
     if let Ok(elsewhere) = fs::read_link(&home) {
         return Ok(elsewhere);
     }
-    let name: String =
-        data_dir.to_string_lossy().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name: String = data_dir
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
     let elsewhere = Path::new("/var/lib/plenum").join(name.trim_matches('-'));
     fs::create_dir_all(&elsewhere).map_err(io(&elsewhere))?;
     std::os::unix::fs::symlink(&elsewhere, &home).map_err(io(&home))?;

@@ -25,7 +25,8 @@ impl StoreError {
     pub fn is_rolled_back(&self) -> bool {
         self.state().is_some_and(|state| {
             // FATAL and PANIC, and everything about connections, leave it open whether the commit happened.
-            !matches!(state.code().get(..2), Some("08" | "57" | "58" | "XX")) || *state == SqlState::QUERY_CANCELED
+            !matches!(state.code().get(..2), Some("08" | "57" | "58" | "XX"))
+                || *state == SqlState::QUERY_CANCELED
         })
     }
 

@@ -43,8 +43,10 @@ impl Store {
         upto: Seq,
         after: Option<&StoredVote>,
     ) -> Result<Vec<StoredVote>, StoreError> {
-        let (poll, participant) = after.map_or((0, Uuid::nil()), |vote| (vote.poll.0, vote.participant.0));
-        let rows = self.query(PAGE, &[&session.0, &upto.0, &poll, &participant, &EXPORT_PAGE]).await?;
+        let (poll, participant) =
+            after.map_or((0, Uuid::nil()), |vote| (vote.poll.0, vote.participant.0));
+        let rows =
+            self.query(PAGE, &[&session.0, &upto.0, &poll, &participant, &EXPORT_PAGE]).await?;
         rows.iter()
             .map(|row| {
                 Ok(StoredVote {

@@ -2,7 +2,9 @@
 
 use super::rows::{answer, column, event, kind, shape};
 use super::{Store, StoreError};
-use crate::domain::{Answer, LoggedEvent, ParticipantId, Poll, PollNumber, Results, Seq, Session, SessionId};
+use crate::domain::{
+    Answer, LoggedEvent, ParticipantId, Poll, PollNumber, Results, Seq, Session, SessionId,
+};
 use crate::limits::{EVENTS_READ_MAX, REPLAY_PAGE_MAX};
 
 const SNAPSHOT: &str = include_str!("../../sql/queries/snapshot.sql");
@@ -63,7 +65,11 @@ impl Store {
             seq: Seq(column(&row, 1)?),
             polls: shape(column(&row, 2)?)?,
             results: shape(column(&row, 3)?)?,
-            results_seqs: numbers.into_iter().map(PollNumber).zip(seqs.into_iter().map(Seq)).collect(),
+            results_seqs: numbers
+                .into_iter()
+                .map(PollNumber)
+                .zip(seqs.into_iter().map(Seq))
+                .collect(),
         }))
     }
 
@@ -72,7 +78,8 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn tail(&self, cursors: &[(SessionId, Seq)]) -> Result<Tail, StoreError> {
-        let (sessions, seqs): (Vec<_>, Vec<_>) = cursors.iter().map(|(session, seq)| (session.0, seq.0)).unzip();
+        let (sessions, seqs): (Vec<_>, Vec<_>) =
+            cursors.iter().map(|(session, seq)| (session.0, seq.0)).unzip();
         let mut tail = Tail::default();
         for row in self.query(TAIL, &[&sessions, &seqs, &EVENTS_READ_MAX]).await? {
             if column::<bool>(&row, 6)? {
@@ -95,7 +102,8 @@ impl Store {
         upto: Seq,
         newest: &[i64],
     ) -> Result<Vec<LoggedEvent>, StoreError> {
-        let rows = self.query(REPLAY, &[&session.0, &after.0, &upto.0, &newest, &REPLAY_PAGE_MAX]).await?;
+        let rows =
+            self.query(REPLAY, &[&session.0, &after.0, &upto.0, &newest, &REPLAY_PAGE_MAX]).await?;
         rows.iter().map(|row| event(row, 0)).collect()
     }
 
@@ -105,7 +113,11 @@ impl Store {
     /// See [`StoreError`].
     pub async fn head(&self, session: SessionId) -> Result<Option<Head>, StoreError> {
         let Some(row) = self.query_opt(RESUME, &[&session.0]).await? else { return Ok(None) };
-        Ok(Some(Head { last: Seq(column(&row, 0)?), oldest: Seq(column(&row, 1)?), epoch: column(&row, 2)? }))
+        Ok(Some(Head {
+            last: Seq(column(&row, 0)?),
+            oldest: Seq(column(&row, 1)?),
+            epoch: column(&row, 2)?,
+        }))
     }
 
     /// Every vote of one participant in a session.
@@ -119,7 +131,9 @@ impl Store {
     ) -> Result<Vec<(PollNumber, Answer)>, StoreError> {
         let rows = self.query(MY_VOTES, &[&session.0, &participant.0]).await?;
         rows.iter()
-            .map(|row| Ok((PollNumber(column(row, 0)?), answer(kind(column(row, 1)?)?, column(row, 2)?)?)))
+            .map(|row| {
+                Ok((PollNumber(column(row, 0)?), answer(kind(column(row, 1)?)?, column(row, 2)?)?))
+            })
             .collect()
     }
 

@@ -41,7 +41,10 @@ pub struct Migrated {
 pub async fn migrate(config: &Config, drain: &Drain) -> Result<Migrated, StoreError> {
     let mut config = config.clone();
     // Others may be at it: waiting for the lock takes as long as it takes them.
-    let options = format!("{} -c statement_timeout=0 -c lock_timeout=0", config.get_options().unwrap_or_default());
+    let options = format!(
+        "{} -c statement_timeout=0 -c lock_timeout=0",
+        config.get_options().unwrap_or_default()
+    );
     config.options(&options);
     let own = OwnLink::connect(&config, drain).await?;
     let client = &own.link.client;
@@ -50,12 +53,18 @@ pub async fn migrate(config: &Config, drain: &Drain) -> Result<Migrated, StoreEr
     let mut done = Migrated::default();
     for (version, sql) in (1_i32..).zip(MIGRATIONS) {
         let checksum = checksum(&[sql]);
-        match client.query_opt("SELECT checksum FROM schema_migrations WHERE version = $1", &[&version]).await? {
+        match client
+            .query_opt("SELECT checksum FROM schema_migrations WHERE version = $1", &[&version])
+            .await?
+        {
             Some(row) if column::<&str>(&row, 0)? == checksum => {}
-            Some(_) => return Err(StoreError::Content("a migration was changed after it was applied")),
+            Some(_) => {
+                return Err(StoreError::Content("a migration was changed after it was applied"));
+            }
             None => {
                 // One message, so one transaction: all of the file and its entry, or nothing.
-                let entry = format!("INSERT INTO schema_migrations VALUES ({version}, '{checksum}')");
+                let entry =
+                    format!("INSERT INTO schema_migrations VALUES ({version}, '{checksum}')");
                 client.batch_execute(&format!("{sql};\n{entry}")).await?;
                 done.migrations += 1;
             }
@@ -64,7 +73,11 @@ pub async fn migrate(config: &Config, drain: &Drain) -> Result<Migrated, StoreEr
     // Each set of functions is applied once: an older instance that starts later finds its set in the books, and does not
     // put the old functions back.
     let checksum = checksum(FUNCTIONS);
-    if client.query_opt("SELECT 1 FROM schema_functions WHERE checksum = $1", &[&checksum]).await?.is_none() {
+    if client
+        .query_opt("SELECT 1 FROM schema_functions WHERE checksum = $1", &[&checksum])
+        .await?
+        .is_none()
+    {
         let entry = format!("INSERT INTO schema_functions VALUES ('{checksum}')");
         client.batch_execute(&format!("{};\n{entry}", FUNCTIONS.join(";\n"))).await?;
         done.functions = true;

@@ -68,8 +68,14 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn query(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
-        let result = timeout(QUERY_WAIT_MAX, self.run(sql, params)).await.unwrap_or(Err(StoreError::TimedOut));
+    pub async fn query(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let result = timeout(QUERY_WAIT_MAX, self.run(sql, params))
+            .await
+            .unwrap_or(Err(StoreError::TimedOut));
         self.observe(result)
     }
 
@@ -77,15 +83,25 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn query_opt(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Option<Row>, StoreError> {
+    pub async fn query_opt(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Option<Row>, StoreError> {
         Ok(self.query(sql, params).await?.into_iter().next())
     }
 
     async fn run(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
-        let mut link = self.pool.get().await.map_err(|error| match error {
-            RunError::User(error) => error,
-            RunError::TimedOut => StoreError::TimedOut,
-        })?;
+        let mut link = loop {
+            let link = self.pool.get().await.map_err(|error| match error {
+                RunError::User(error) => error,
+                RunError::TimedOut => StoreError::TimedOut,
+            })?;
+            // What broke while it lay idle is thrown away; the pool makes another.
+            if !link.client.is_closed() {
+                break link;
+            }
+        };
         let statement = link.prepared(sql).await?;
         Ok(link.client.query(&statement, params).await?)
     }

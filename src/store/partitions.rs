@@ -11,7 +11,14 @@ use crate::drain::Drain;
 use crate::limits::{EVENTS_KEEP, PARTITION_HOURS, PARTITIONS_AHEAD_HOURS};
 
 const EXISTING: &str = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-    WHERE i.inhparent = 'event_log'::regclass";
+    WHERE i.inhparent = 'event_log'::regclass AND NOT i.inhdetachpending";
+/// A detach that was cut short has to be finished before any other is possible.
+const PENDING: &str = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+    WHERE i.inhparent = 'event_log'::regclass AND i.inhdetachpending";
+/// Tables that were made but not attached, or detached but not dropped.
+const ORPHANS: &str = "SELECT c.relname::text FROM pg_class c \
+    WHERE c.relkind = 'r' AND NOT c.relispartition AND c.relname ~ '^event_log_[0-9]+$' \
+    AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'event_log'::regclass)";
 const NOW: &str = "SELECT clock_timestamp()";
 /// One janitor at a time, over all instances; not the lock of migrations, which may be held for long.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(5203117743)";
@@ -31,16 +38,23 @@ pub async fn keep_up(config: &Config, drain: &Drain) -> Result<(), StoreError> {
         return Ok(());
     }
     client.batch_execute(LOCK_TIMEOUT).await?;
+    for name in names(client, PENDING).await? {
+        client
+            .batch_execute(&format!("ALTER TABLE event_log DETACH PARTITION {name} FINALIZE"))
+            .await?;
+    }
+    for name in names(client, ORPHANS).await? {
+        client.batch_execute(&format!("DROP TABLE {name}")).await?;
+    }
     let now: OffsetDateTime = column(&client.query_one(NOW, &[]).await?, 0)?;
-    let rows = client.query(EXISTING, &[]).await?;
-    let existing: Vec<String> = rows.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
+    let existing = names(client, EXISTING).await?;
     for start in wanted(now) {
         let name = name(start);
         if !existing.contains(&name) {
             let (from, to) = (start, start + PARTITION_HOURS * 3600);
             // A table made apart and attached takes a weaker lock than CREATE … PARTITION OF.
             let sql = format!(
-                "CREATE TABLE IF NOT EXISTS {name} (LIKE event_log INCLUDING ALL); \
+                "CREATE TABLE {name} (LIKE event_log INCLUDING ALL); \
                  ALTER TABLE event_log ATTACH PARTITION {name} \
                  FOR VALUES FROM (to_timestamp({from})) TO (to_timestamp({to}))"
             );
@@ -48,20 +62,30 @@ pub async fn keep_up(config: &Config, drain: &Drain) -> Result<(), StoreError> {
         }
     }
     for name in existing.iter().filter(|name| is_over(name, now)) {
-        client.batch_execute(&format!("ALTER TABLE event_log DETACH PARTITION {name} CONCURRENTLY")).await?;
+        client
+            .batch_execute(&format!("ALTER TABLE event_log DETACH PARTITION {name} CONCURRENTLY"))
+            .await?;
         client.batch_execute(&format!("DROP TABLE {name}")).await?;
     }
     Ok(())
 }
 
+async fn names(client: &tokio_postgres::Client, sql: &str) -> Result<Vec<String>, StoreError> {
+    client.query(sql, &[]).await?.iter().map(|row| column(row, 0)).collect()
+}
+
 impl Store {
-    /// Makes the partitions that the first vote needs, waiting for whoever is at it already.
+    /// Whether the next event has a partition to go to.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn has_partition_for_now(&self) -> Result<bool, StoreError> {
-        let names: Vec<String> =
-            self.query(EXISTING, &[]).await?.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
+        let names: Vec<String> = self
+            .query(EXISTING, &[])
+            .await?
+            .iter()
+            .map(|row| column(row, 0))
+            .collect::<Result<_, _>>()?;
         let now = self.query_opt(NOW, &[]).await?.ok_or(StoreError::Content("no clock"))?;
         let now: OffsetDateTime = column(&now, 0)?;
         Ok(names.contains(&name(start_of(now))))
@@ -86,9 +110,12 @@ fn name(start: i64) -> String {
 
 /// Whether every event of the partition is older than what is kept. Tables with other names are not ours to drop.
 fn is_over(name: &str, now: OffsetDateTime) -> bool {
-    let Some(start) = name.strip_prefix(NAME).and_then(|start| start.parse::<i64>().ok()) else { return false };
+    let Some(start) = name.strip_prefix(NAME).and_then(|start| start.parse::<i64>().ok()) else {
+        return false;
+    };
     let end = start + PARTITION_HOURS * 3600;
-    OffsetDateTime::from_unix_timestamp(end).is_ok_and(|end| now - end > Duration::try_from(EVENTS_KEEP).unwrap_or_default())
+    OffsetDateTime::from_unix_timestamp(end)
+        .is_ok_and(|end| now - end > Duration::try_from(EVENTS_KEEP).unwrap_or_default())
 }
 
 #[cfg(test)]

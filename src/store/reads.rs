@@ -57,7 +57,11 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn sessions(&self, after: Option<PageEnd>, limit: i64) -> Result<Vec<(Session, Seq)>, StoreError> {
+    pub async fn sessions(
+        &self,
+        after: Option<PageEnd>,
+        limit: i64,
+    ) -> Result<Vec<(Session, Seq)>, StoreError> {
         let created_at: Option<OffsetDateTime> = after.map(|end| end.created_at.0);
         let id: Uuid = after.map_or(Uuid::nil(), |end| end.id.0);
         let rows = self.query(SESSIONS, &[&created_at, &id, &limit]).await?;
@@ -91,7 +95,9 @@ impl Store {
         session: SessionId,
         poll: PollNumber,
     ) -> Result<Option<(Poll, Option<Results>)>, StoreError> {
-        let Some(row) = self.query_opt(POLL, &[&session.0, &poll.0]).await? else { return Ok(None) };
+        let Some(row) = self.query_opt(POLL, &[&session.0, &poll.0]).await? else {
+            return Ok(None);
+        };
         let poll: Poll = shape(column(&row, 0)?)?;
         // A draft has no tally: the columns of the join are null, and so is what is made of them.
         let results = match poll.opened_at {

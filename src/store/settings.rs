@@ -4,7 +4,8 @@ use super::rows::column;
 use super::{Store, StoreError};
 use crate::auth;
 
-const KEEP: &str = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+const KEEP: &str =
+    "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
 const READ: &str = "SELECT value FROM settings WHERE name = $1";
 const FACTS: &str = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
     current_setting('full_page_writes'), current_setting('synchronous_standby_names')";
@@ -33,7 +34,10 @@ impl Store {
         }
         let made = auth::random_text::<32>().map_err(|_| StoreError::Content("no random bytes"))?;
         self.query(KEEP, &[&name, &made]).await?;
-        let row = self.query_opt(READ, &[&name]).await?.ok_or(StoreError::Content("a setting is missing"))?;
+        let row = self
+            .query_opt(READ, &[&name])
+            .await?
+            .ok_or(StoreError::Content("a setting is missing"))?;
         column(&row, 0)
     }
 
@@ -43,9 +47,12 @@ impl Store {
     /// See [`StoreError`].
     pub async fn facts(&self) -> Result<DatabaseFacts, StoreError> {
         let row = self.query_opt(FACTS, &[]).await?.ok_or(StoreError::Content("no settings"))?;
-        let off = |at, name| Ok::<_, StoreError>((column::<&str>(&row, at)? == "off").then_some(name));
-        let unsafe_settings =
-            [off(1, "fsync is off")?, off(2, "full_page_writes is off")?].into_iter().flatten().collect();
+        let off =
+            |at, name| Ok::<_, StoreError>((column::<&str>(&row, at)? == "off").then_some(name));
+        let unsafe_settings = [off(1, "fsync is off")?, off(2, "full_page_writes is off")?]
+            .into_iter()
+            .flatten()
+            .collect();
         Ok(DatabaseFacts {
             unsafe_settings,
             too_old: column::<i32>(&row, 0)? < VERSION_MIN,

@@ -51,9 +51,14 @@ impl VoteLink {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn connect(config: &tokio_postgres::Config, drain: &Drain) -> Result<Self, StoreError> {
+    pub async fn connect(
+        config: &tokio_postgres::Config,
+        drain: &Drain,
+    ) -> Result<Self, StoreError> {
         let mut own = connection::OwnLink::connect(config, drain).await?;
-        timeout(COMMIT_WAIT_MAX, own.link.prepared(CAST)).await.map_err(|_| StoreError::TimedOut)??;
+        timeout(COMMIT_WAIT_MAX, own.link.prepared(CAST))
+            .await
+            .map_err(|_| StoreError::TimedOut)??;
         Ok(Self(own))
     }
 
@@ -73,14 +78,25 @@ impl VoteLink {
         let c = Columns::of(votes);
         let statement = self.0.link.prepared(CAST).await?;
         // query waits for ReadyForQuery, which the server sends after the commit.
-        let params: [Param<'_>; 9] =
-            [&batch, &c.sessions, &c.polls, &c.participants, &c.ids, &c.kinds, &c.tops, &c.widths, &c.answers];
+        let params: [Param<'_>; 9] = [
+            &batch,
+            &c.sessions,
+            &c.polls,
+            &c.participants,
+            &c.ids,
+            &c.kinds,
+            &c.tops,
+            &c.widths,
+            &c.answers,
+        ];
         let call = self.0.link.client.query(&statement, &params);
         let rows = timeout(COMMIT_WAIT_MAX, call).await.map_err(|_| StoreError::TimedOut)??;
         if self.0.take_not_replicated() {
             return Err(StoreError::NotReplicated);
         }
-        let [row] = rows.as_slice() else { return Err(StoreError::Content("a batch without its row")) };
+        let [row] = rows.as_slice() else {
+            return Err(StoreError::Content("a batch without its row"));
+        };
         let (events, polls) = events(row)?;
         let verdicts = verdicts(row, votes, &events, &polls)?;
         if verdicts.len() == votes.len() {
@@ -99,7 +115,12 @@ impl Columns {
                 Ballot::Answer(Answer::Choices(options)) => {
                     let list: Vec<String> = options.iter().map(i16::to_string).collect();
                     let width = i16::try_from(options.len()).unwrap_or(i16::MAX);
-                    (0, options.iter().copied().max().unwrap_or(i16::MAX), width, format!("{{{}}}", list.join(",")))
+                    (
+                        0,
+                        options.iter().copied().max().unwrap_or(i16::MAX),
+                        width,
+                        format!("{{{}}}", list.join(",")),
+                    )
                 }
                 Ballot::Answer(Answer::Rating(step)) => (1, step - 1, 1, format!("{{{step}}}")),
                 Ballot::Unfit => (2, 0, 0, String::from("{}")),
@@ -118,7 +139,9 @@ impl Columns {
 }
 
 fn events(row: &Row) -> Result<(Vec<LoggedEvent>, Vec<PollNumber>), StoreError> {
-    let Some(at) = column::<Option<time::OffsetDateTime>>(row, 3)? else { return Ok((Vec::new(), Vec::new())) };
+    let Some(at) = column::<Option<time::OffsetDateTime>>(row, 3)? else {
+        return Ok((Vec::new(), Vec::new()));
+    };
     let sessions: Vec<Uuid> = column(row, 4)?;
     let seqs: Vec<i64> = column(row, 5)?;
     let polls: Vec<i32> = column(row, 6)?;
@@ -140,7 +163,12 @@ fn events(row: &Row) -> Result<(Vec<LoggedEvent>, Vec<PollNumber>), StoreError> 
     Ok((events, polls.into_iter().map(PollNumber).collect()))
 }
 
-fn verdicts(row: &Row, votes: &[Vote], events: &[LoggedEvent], polls: &[PollNumber]) -> Result<Vec<Verdict>, StoreError> {
+fn verdicts(
+    row: &Row,
+    votes: &[Vote],
+    events: &[LoggedEvent],
+    polls: &[PollNumber],
+) -> Result<Vec<Verdict>, StoreError> {
     let Some(codes) = column::<Option<Vec<i16>>>(row, 0)? else {
         // Every vote was accepted: the seq of each is that of its poll's event.
         let seqs: std::collections::HashMap<_, _> = events
@@ -150,7 +178,9 @@ fn verdicts(row: &Row, votes: &[Vote], events: &[LoggedEvent], polls: &[PollNumb
             .collect();
         return votes
             .iter()
-            .map(|vote| seqs.get(&(vote.session, vote.poll)).map(|seq| Verdict::Accepted { seq: *seq }))
+            .map(|vote| {
+                seqs.get(&(vote.session, vote.poll)).map(|seq| Verdict::Accepted { seq: *seq })
+            })
             .collect::<Option<Vec<_>>>()
             .ok_or(StoreError::Content("an accepted vote without its event"));
     };

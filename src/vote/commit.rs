@@ -66,7 +66,11 @@ impl Committer {
         let (votes, replies): (Vec<Vote>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.vote, (waiting.reply, waiting.since))).unzip();
         let together = |votes: Vec<Vote>, replies: Vec<_>| {
-            votes.into_iter().zip(replies).map(|(vote, (reply, since))| Waiting { vote, reply, since }).collect()
+            votes
+                .into_iter()
+                .zip(replies)
+                .map(|(vote, (reply, since))| Waiting { vote, reply, since })
+                .collect()
         };
         // The name stays the same over retries, so that a retry knows its own votes; a part of a split gets its own.
         let name = Uuid::now_v7();
@@ -85,7 +89,9 @@ impl Committer {
                 Next::Split if votes.len() > 1 => return Some(together(votes, replies)),
                 // Alone and refused: a fault of ours, not the voter's. It is not stored; a later server may take it.
                 Next::Split => return self.give_up(together(votes, replies)),
-                Next::Again | Next::Reconnect if overdue => return self.give_up(together(votes, replies)),
+                Next::Again | Next::Reconnect if overdue => {
+                    return self.give_up(together(votes, replies));
+                }
                 Next::Again => {}
                 Next::Reconnect => self.link = None,
             }
@@ -125,7 +131,7 @@ impl Committer {
 
     fn give_up(&self, batch: Vec<Waiting>) -> Option<Vec<Waiting>> {
         for waiting in batch {
-            waiting.reply.answer_now(Verdict::DatabaseUnavailable);
+            waiting.reply.answer_now(&Verdict::DatabaseUnavailable);
         }
         None
     }

@@ -66,8 +66,14 @@ impl Votes {
             .map(|_| {
                 let (inbox, votes) = mpsc::channel(LANE_VOTES_MAX);
                 let age_ms = Arc::new(AtomicU64::new(0));
-                let committer = commit::Committer::new(config.clone(), drain.clone(), metrics.clone(), offer.clone());
-                let batcher = batcher::Batcher::new(votes, age_ms.clone(), drain.clone(), metrics.clone());
+                let committer = commit::Committer::new(
+                    config.clone(),
+                    drain.clone(),
+                    metrics.clone(),
+                    offer.clone(),
+                );
+                let batcher =
+                    batcher::Batcher::new(votes, age_ms.clone(), drain.clone(), metrics.clone());
                 drain.spawn_vital("vote lane", batcher.run(committer));
                 Lane { inbox, age_ms }
             })
@@ -80,18 +86,21 @@ impl Votes {
     pub fn cast(&self, vote: Vote, to: Arc<dyn Answers>) {
         let reply = Reply::new(&vote, to, self.metrics.clone());
         if self.drain.phase() == Phase::Stopping {
-            return reply.answer_now(Verdict::Draining);
+            return reply.answer_now(&Verdict::Draining);
         }
         // One session, one lane: an instance never contends with itself for a session's row.
-        let lane = usize::try_from(self.hash.hash_one(vote.session)).unwrap_or(0) % self.lanes.len();
+        let lane =
+            usize::try_from(self.hash.hash_one(vote.session)).unwrap_or(0) % self.lanes.len();
         let Some(lane) = self.lanes.get(lane) else { return };
         match lane.inbox.try_send(Waiting { vote, reply, since: Instant::now() }) {
             Ok(()) => self.metrics.queue_depth.inc(),
             Err(mpsc::error::TrySendError::Full(refused)) => {
                 let retry_after_ms = lane.age_ms.load(Ordering::Relaxed).clamp(250, 10_000);
-                refused.reply.answer_now(Verdict::Overloaded { retry_after_ms });
+                refused.reply.answer_now(&Verdict::Overloaded { retry_after_ms });
             }
-            Err(mpsc::error::TrySendError::Closed(refused)) => refused.reply.answer_now(Verdict::Draining),
+            Err(mpsc::error::TrySendError::Closed(refused)) => {
+                refused.reply.answer_now(&Verdict::Draining)
+            }
         }
     }
 }

@@ -44,8 +44,8 @@ impl Reply {
         Some(to)
     }
 
-    pub(super) fn answer_now(self, verdict: Verdict) {
-        if let Some(to) = self.answer(&verdict) {
+    pub(super) fn answer_now(self, verdict: &Verdict) {
+        if let Some(to) = self.answer(verdict) {
             to.flush();
         }
     }

@@ -179,7 +179,9 @@ impl Header {
         }
         let (length, extended) = match (short, rest) {
             (126, &[a, b, ..]) => (u64::from(u16::from_be_bytes([a, b])), 2),
-            (127, &[a, b, c, d, e, f, g, h, ..]) => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 8),
+            (127, &[a, b, c, d, e, f, g, h, ..]) => {
+                (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 8)
+            }
             (126 | 127, _) => return Ok(None),
             (short, _) => (short as u64, 0),
         };

@@ -81,8 +81,7 @@ fn a_message_has_at_most_its_limit_however_it_is_cut_into_fragments() {
     let whole = "x".repeat(MESSAGE_BYTES_MAX);
     check(&client_frame(0x81, whole.as_bytes()), &[&format!("text {whole}")], Ok(()));
     check(&client_frame(0x81, format!("{whole}x").as_bytes()), &[], Err(Close::TooLarge));
-    let fragments =
-        [client_frame(0x01, whole.as_bytes()), client_frame(0x80, b"x")].concat();
+    let fragments = [client_frame(0x01, whole.as_bytes()), client_frame(0x80, b"x")].concat();
     check(&fragments, &[], Err(Close::TooLarge));
     let empty: Vec<u8> = std::iter::once(client_frame(0x01, b""))
         .chain((0..FRAGMENTS_MAX).map(|_| client_frame(0x00, b"")))

@@ -69,11 +69,9 @@ pub fn hello(bytes: &mut [u8]) -> Result<Hello, HelloFault> {
     let (code, token, epoch) = (text("code")?, text("token")?, text("epoch")?);
     let after = object.optional_int("after", 0, i64::MAX).map_err(|_| HelloFault::Malformed)?;
     match (token, code) {
-        (Some(token), _) => Ok(Hello::Token {
-            token: token.to_owned(),
-            after,
-            epoch: epoch.map(ToOwned::to_owned),
-        }),
+        (Some(token), _) => {
+            Ok(Hello::Token { token: token.to_owned(), after, epoch: epoch.map(ToOwned::to_owned) })
+        }
         (None, Some(code)) => JoinCode::parse(code).map(Hello::Code).ok_or(HelloFault::NoSession),
         (None, None) => Err(HelloFault::Malformed),
     }
@@ -144,9 +142,16 @@ fn ballot(object: &Object<'_>) -> Result<Ballot, Fault> {
 }
 
 fn choices(options: &[i64]) -> Ballot {
-    let fits = |option: &i64| i16::try_from(*option).ok().filter(|n| (0..OPTIONS_MAX).contains(&usize::from(n.unsigned_abs())) && *n >= 0);
+    let fits = |option: &i64| {
+        i16::try_from(*option)
+            .ok()
+            .filter(|n| (0..OPTIONS_MAX).contains(&usize::from(n.unsigned_abs())) && *n >= 0)
+    };
     let distinct = options.len() <= OPTIONS_MAX
-        && options.iter().enumerate().all(|(at, option)| !options.iter().take(at).any(|other| other == option));
+        && options
+            .iter()
+            .enumerate()
+            .all(|(at, option)| !options.iter().take(at).any(|other| other == option));
     match options.iter().map(fits).collect::<Option<Vec<i16>>>() {
         Some(chosen) if distinct && !chosen.is_empty() => Ballot::Answer(Answer::Choices(chosen)),
         _ => Ballot::Unfit,
@@ -177,13 +182,24 @@ mod tests {
         assert_eq!(ballot_of(r#"{"choices":[2,0]}"#), choices(&[2, 0]));
         assert_eq!(ballot_of(r#"{"rating":4}"#), Ok(Ballot::Answer(Answer::Rating(4))));
         for unfit in [
-            r#"{"choices":[]}"#, r#"{"choices":[1,1]}"#, r#"{"choices":[-1]}"#, r#"{"choices":[50]}"#,
-            r#"{"rating":0}"#, r#"{"rating":99999}"#,
+            r#"{"choices":[]}"#,
+            r#"{"choices":[1,1]}"#,
+            r#"{"choices":[-1]}"#,
+            r#"{"choices":[50]}"#,
+            r#"{"rating":0}"#,
+            r#"{"rating":99999}"#,
         ] {
             assert_eq!(ballot_of(unfit), Ok(Ballot::Unfit), "{unfit}");
         }
-        for wrong in ["1", "null", "{}", r#"{"choices":1}"#, r#"{"choices":["0"]}"#, r#"{"rating":1.5}"#,
-            r#"{"choices":[0],"rating":1}"#] {
+        for wrong in [
+            "1",
+            "null",
+            "{}",
+            r#"{"choices":1}"#,
+            r#"{"choices":["0"]}"#,
+            r#"{"rating":1.5}"#,
+            r#"{"choices":[0],"rating":1}"#,
+        ] {
             assert_eq!(ballot_of(wrong), Err(Code::Unprocessable), "{wrong}");
         }
     }
@@ -192,10 +208,21 @@ mod tests {
     fn a_hello_is_told_from_everything_else() {
         let read = |text: &str| hello(&mut text.as_bytes().to_vec());
         assert!(matches!(read(r#"{"type":"hello","code":"1234-5678"}"#), Ok(Hello::Code(_))));
-        assert!(matches!(read(r#"{"type":"hello","token":"t","after":3}"#), Ok(Hello::Token { after: Some(3), .. })));
+        assert!(matches!(
+            read(r#"{"type":"hello","token":"t","after":3}"#),
+            Ok(Hello::Token { after: Some(3), .. })
+        ));
         assert_eq!(read(r#"{"type":"hello","code":"abc"}"#), Err(HelloFault::NoSession));
-        for wrong in ["", "[]", "{}", r#"{"type":"vote"}"#, r#"{"type":"hello"}"#, r#"{"type":"hello","code":1}"#,
-            r#"{"type":"hello","token":"t","after":"3"}"#, r#"{"type":"hello","token":"t","after":-1}"#] {
+        for wrong in [
+            "",
+            "[]",
+            "{}",
+            r#"{"type":"vote"}"#,
+            r#"{"type":"hello"}"#,
+            r#"{"type":"hello","code":1}"#,
+            r#"{"type":"hello","token":"t","after":"3"}"#,
+            r#"{"type":"hello","token":"t","after":-1}"#,
+        ] {
             assert_eq!(read(wrong), Err(HelloFault::Malformed), "{wrong}");
         }
     }

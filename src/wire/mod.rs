@@ -220,16 +220,22 @@ impl Fault {
             Verdict::PollClosed => Self::new(Code::PollClosed, "the poll is closed"),
             Verdict::SessionEnded => Self::new(Code::SessionEnded, "the session has ended"),
             Verdict::NotFound => Self::new(Code::NotFound, "there is no such poll"),
-            Verdict::Unprocessable => {
-                Self { field: Some("answer"), ..Self::new(Code::Unprocessable, "the poll does not take such an answer") }
-            }
+            Verdict::Unprocessable => Self {
+                field: Some("answer"),
+                ..Self::new(Code::Unprocessable, "the poll does not take such an answer")
+            },
             Verdict::Overloaded { retry_after_ms } => {
-                Self::new(Code::Overloaded, "too many votes are waiting; send it again").retry_after(*retry_after_ms)
+                Self::new(Code::Overloaded, "too many votes are waiting; send it again")
+                    .retry_after(*retry_after_ms)
             }
-            Verdict::Draining => Self::new(Code::Draining, "this instance is shutting down; reconnect and send it again"),
-            Verdict::DatabaseUnavailable => {
-                Self::new(Code::DatabaseUnavailable, "the vote may not be stored yet; send it again with the same id")
-            }
+            Verdict::Draining => Self::new(
+                Code::Draining,
+                "this instance is shutting down; reconnect and send it again",
+            ),
+            Verdict::DatabaseUnavailable => Self::new(
+                Code::DatabaseUnavailable,
+                "the vote may not be stored yet; send it again with the same id",
+            ),
         })
     }
 }

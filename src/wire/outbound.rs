@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::Fault;
 use crate::domain::{
-    Answer, Audience, LoggedEvent, ParticipantId, Poll, PollNumber, Results, Seq, Session, Timestamp, VoteId,
+    Answer, Audience, LoggedEvent, ParticipantId, Poll, PollNumber, Results, Seq, Session,
+    Timestamp, VoteId,
 };
 use crate::limits::PING_EVERY;
 
@@ -23,7 +24,9 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> String {
 pub fn event(event: &LoggedEvent, prev: Seq, audience: Audience) -> Option<String> {
     let data = event.data_for(audience)?;
     let (seq, kind, at) = (event.seq, event.kind.as_str(), event.at);
-    Some(format!(r#"{{"type":"event","seq":{seq},"prev":{prev},"kind":"{kind}","at":"{at}","data":{data}}}"#))
+    Some(format!(
+        r#"{{"type":"event","seq":{seq},"prev":{prev},"kind":"{kind}","at":"{at}","data":{data}}}"#
+    ))
 }
 
 /// An item of `GET events`.
@@ -43,7 +46,8 @@ pub fn ack(id: VoteId, poll: PollNumber, seq: Seq, repeat: bool) -> String {
 /// An `error` message; `id` where it answers a vote, `stored` where another vote counts.
 #[must_use]
 pub fn error(id: Option<VoteId>, fault: &Fault, stored: Option<&Answer>) -> String {
-    let mut message = json!({ "type": "error", "code": fault.code.as_str(), "message": fault.detail });
+    let mut message =
+        json!({ "type": "error", "code": fault.code.as_str(), "message": fault.detail });
     if let Some(fields) = message.as_object_mut() {
         if let Some(id) = id {
             fields.insert("id".into(), json!(id));
@@ -96,7 +100,12 @@ pub const PONG: &str = r#"{"type":"pong"}"#;
 
 /// A session as the API shows it: what is stored, and what is live on this instance.
 #[must_use]
-pub fn session(stored: &Session, participants: usize, last_seq: Seq, join_url: &str) -> serde_json::Value {
+pub fn session(
+    stored: &Session,
+    participants: usize,
+    last_seq: Seq,
+    join_url: &str,
+) -> serde_json::Value {
     let mut shown = json!(stored);
     if let Some(fields) = shown.as_object_mut() {
         fields.insert("state".into(), json!(stored.state_at(Timestamp::now())));
@@ -128,7 +137,12 @@ pub fn welcome_state<'a>(
 
 /// The part of a welcome that is one client's own; put together with [`welcome_state`] it is the message.
 #[must_use]
-pub fn welcome_head(seq: Seq, resumed: bool, me: Option<(&ParticipantId, &str)>, my_votes: Option<&str>) -> String {
+pub fn welcome_head(
+    seq: Seq,
+    resumed: bool,
+    me: Option<(&ParticipantId, &str)>,
+    my_votes: Option<&str>,
+) -> String {
     let mut head = format!(r#"{{"type":"welcome","seq":{seq},"resumed":{resumed},"#);
     if let Some((id, token)) = me {
         let _ = write!(head, r#""participant":{{"id":"{id}","token":"{token}"}},"#);
@@ -142,6 +156,7 @@ pub fn welcome_head(seq: Seq, resumed: bool, me: Option<(&ParticipantId, &str)>,
 /// `{"<n>": answer}` of every vote of one participant.
 #[must_use]
 pub fn my_votes(votes: &[(PollNumber, Answer)]) -> String {
-    let fields: serde_json::Map<_, _> = votes.iter().map(|(poll, answer)| (poll.to_string(), json!(answer))).collect();
+    let fields: serde_json::Map<_, _> =
+        votes.iter().map(|(poll, answer)| (poll.to_string(), json!(answer))).collect();
     json(&fields)
 }

@@ -20,7 +20,9 @@ use super::edge::Edge;
 use super::hello::admit;
 use super::reader::{Client, Reader};
 use crate::drain::Phase;
-use crate::limits::{CLOSE_LINGER_MAX, HELLO_WAIT_MAX, PING_EVERY, PONG_WAIT_MAX, READ_BYTES, READS_PER_WAKE_MAX};
+use crate::limits::{
+    CLOSE_LINGER_MAX, HELLO_WAIT_MAX, PING_EVERY, PONG_WAIT_MAX, READ_BYTES, READS_PER_WAKE_MAX,
+};
 use crate::outbox::{Broken, Outbox, Outlook};
 use crate::ring::End;
 use crate::wire::frame::{Decoder, Incoming};
@@ -34,34 +36,44 @@ type Ended = Option<Close>;
 pub(super) async fn run(edge: Arc<Edge>, socket: TcpStream, early: Bytes, from: IpAddr) {
     let outbox = Outbox::new(socket);
     let ended = match edge.open_stream("websocket") {
-        Some(_stream) => serve(&edge, &outbox, early, from).await,
+        // Each step in a box of its own, gone when the step is: an idle connection carries its last step and no more.
+        Some(_stream) => match Box::pin(enter(&edge, &outbox, early, from)).await {
+            Ok((decoder, reader)) => {
+                let client = Client::new(outbox.clone());
+                Box::pin(Connection::new(&edge, decoder, client, reader).run()).await
+            }
+            Err(ended) => ended,
+        },
         None => Some(Close::Full),
     };
     let code = ended.map_or(1006, Close::number);
     edge.metrics.closed.with_label_values(&[&code.to_string()]).inc();
     if let Some(close) = ended {
         outbox.close(frame::close(close));
-        linger(&outbox).await;
+        // A client that closed first has nothing more to say, and waits for us to hang up.
+        let client_closed = close == Close::Done;
+        let _ = timeout(CLOSE_LINGER_MAX, Box::pin(linger(&outbox, client_closed))).await; // whichever comes first
     }
 }
 
-async fn serve(edge: &Arc<Edge>, outbox: &Arc<Outbox>, early: Bytes, from: IpAddr) -> Ended {
+/// Hello and welcome.
+async fn enter(
+    edge: &Arc<Edge>,
+    outbox: &Arc<Outbox>,
+    early: Bytes,
+    from: IpAddr,
+) -> Result<(Decoder, Reader), Ended> {
     let mut decoder = Decoder::default();
     let hello = match timeout(HELLO_WAIT_MAX, hello(outbox, &mut decoder, early)).await {
         Ok(ControlFlow::Continue(hello)) => hello,
-        Ok(ControlFlow::Break(ended)) => return ended,
-        Err(_) => return Some(Close::NoHello),
+        Ok(ControlFlow::Break(ended)) => return Err(ended),
+        Err(_) => return Err(Some(Close::NoHello)),
     };
     if edge.drain.phase() >= Phase::Draining {
-        return Some(Close::GoingAway);
+        return Err(Some(Close::GoingAway));
     }
-    let joined = match admit(edge, outbox, hello, from).await {
-        Ok(joined) => joined,
-        Err(ended) => return ended,
-    };
-    // Boxed: what came before is dropped, and an idle connection carries no more than this.
-    let client = Client::new(outbox.clone());
-    Box::pin(Connection::new(edge, decoder, client, Reader::new(joined, &edge.rules)).run()).await
+    let joined = admit(edge, outbox, hello, from).await?;
+    Ok((decoder, Reader::new(joined, &edge.rules)))
 }
 
 /// Waits for the first message. Cancel safe: nobody reads on after it was cancelled.
@@ -71,7 +83,8 @@ async fn hello(
     early: Bytes,
 ) -> ControlFlow<Ended, Result<Hello, HelloFault>> {
     let mut first = None;
-    let mut fed = decoder.feed(&mut early.to_vec(), |incoming| first_message(outbox, incoming, &mut first));
+    let mut fed =
+        decoder.feed(&mut early.to_vec(), |incoming| first_message(outbox, incoming, &mut first));
     loop {
         if let Err(close) = fed {
             return ControlFlow::Break(Some(close));
@@ -128,6 +141,7 @@ struct Connection<'a> {
     leave_at: Option<Instant>,
 }
 
+#[derive(Clone, Copy)]
 enum Event {
     Readable(bool),
     Writable(bool),
@@ -142,7 +156,16 @@ impl<'a> Connection<'a> {
         // The first ping comes at a random point, so that those who joined together are not pinged together.
         let share = 0.5 + f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX) / 2.0;
         let next_ping = Instant::now() + PING_EVERY.mul_f64(share);
-        Self { edge, decoder, client, reader, heard: true, pong_due: None, next_ping, leave_at: None }
+        Self {
+            edge,
+            decoder,
+            client,
+            reader,
+            heard: true,
+            pong_due: None,
+            next_ping,
+            leave_at: None,
+        }
     }
 
     async fn run(mut self) -> Ended {
@@ -266,29 +289,29 @@ fn close_code(broken: Broken) -> Ended {
 
 /// After the close frame: lets the socket take what waits, and reads and discards for a moment, since unread input would
 /// turn the end into a reset that swallows the close code.
-async fn linger(outbox: &Outbox) {
-    let discard = async {
-        let mut buffer = [0; READ_BYTES];
-        let mut decoder = Some(Decoder::default());
-        loop {
-            let blocked = matches!(outbox.outlook(), Outlook::Blocked { .. });
-            tokio::select! {
-                ready = outbox.socket.readable() => if ready.is_err() { return },
-                ready = outbox.socket.writable(), if blocked => match ready {
-                    Ok(()) => outbox.unblock(),
-                    Err(_) => return,
-                },
-            }
-            match outbox.socket.try_read(&mut buffer) {
-                Ok(0) => return,
-                Ok(read) if closes(&mut decoder, buffer.get_mut(..read).unwrap_or_default()) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
+async fn linger(outbox: &Outbox, client_closed: bool) {
+    let mut buffer = [0; READ_BYTES];
+    let mut decoder = Some(Decoder::default());
+    loop {
+        let blocked = matches!(outbox.outlook(), Outlook::Blocked { .. });
+        if client_closed && !blocked {
+            return;
         }
-    };
-    let _ = timeout(CLOSE_LINGER_MAX, discard).await; // whichever comes first
+        tokio::select! {
+            ready = outbox.socket.readable() => if ready.is_err() { return },
+            ready = outbox.socket.writable(), if blocked => match ready {
+                Ok(()) => outbox.unblock(),
+                Err(_) => return,
+            },
+        }
+        match outbox.socket.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(read) if closes(&mut decoder, buffer.get_mut(..read).unwrap_or_default()) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// Whether the client's own close frame is in there. What does not decode is just discarded.

@@ -109,7 +109,11 @@ impl Edge {
     ///
     /// # Errors
     /// See [`CodeRefused`].
-    pub async fn session_of_code(&self, code: &Code, from: IpAddr) -> Result<SessionId, CodeRefused> {
+    pub async fn session_of_code(
+        &self,
+        code: &Code,
+        from: IpAddr,
+    ) -> Result<SessionId, CodeRefused> {
         self.failed_joins.check(from).map_err(CodeRefused::TooMany)?;
         match self.feed.session_of_code(code).await {
             Ok(Some(session)) => Ok(session),
@@ -125,7 +129,11 @@ impl Edge {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn is_presenter(&self, session: SessionId, hash: &PresenterHash) -> Result<bool, StoreError> {
+    pub async fn is_presenter(
+        &self,
+        session: SessionId,
+        hash: &PresenterHash,
+    ) -> Result<bool, StoreError> {
         let row = self.store.session(session).await?;
         Ok(row.is_some_and(|row| auth::same_hash(&row.presenter_hash, hash)))
     }
@@ -139,12 +147,16 @@ impl Edge {
     /// The address of the client: of the connection, or what a trusted proxy says.
     #[must_use]
     pub fn client_address(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
-        let trusted = |address: &IpAddr| self.rules.trusted_proxies.iter().any(|network| network.contains(address));
+        let trusted = |address: &IpAddr| {
+            self.rules.trusted_proxies.iter().any(|network| network.contains(address))
+        };
         if !trusted(&peer) {
             return peer;
         }
         // From the right: each trusted proxy vouches for the address before it.
         let hops = forwarded_for.unwrap_or_default().split(',').rev();
-        hops.map_while(|hop| hop.trim().parse::<IpAddr>().ok()).find(|hop| !trusted(hop)).unwrap_or(peer)
+        hops.map_while(|hop| hop.trim().parse::<IpAddr>().ok())
+            .find(|hop| !trusted(hop))
+            .unwrap_or(peer)
     }
 }

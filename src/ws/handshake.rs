@@ -8,8 +8,10 @@ use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -38,14 +40,18 @@ pub enum Refused {
 /// See [`Refused`].
 pub fn upgrade(
     edge: &Arc<Edge>,
-    mut request: Request<Incoming>,
+    request: &mut Request<Incoming>,
     from: IpAddr,
 ) -> Result<Response<Empty<Bytes>>, Refused> {
     check(request.headers(), &edge.rules.allowed_origins)?;
-    let offered = tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == SUBPROTOCOL);
-    let (mut response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|_| Refused::Key)?;
+    let offered =
+        tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == SUBPROTOCOL);
+    let (mut response, upgraded) =
+        fastwebsockets::upgrade::upgrade(request).map_err(|_| Refused::Key)?;
     if offered {
-        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     let edge = edge.clone();
     edge.drain.clone().spawn_work(async move {
@@ -65,7 +71,8 @@ async fn bare(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
 }
 
 fn check(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Refused> {
-    let has = |name, token: &str| tokens(headers, name).any(|given| given.eq_ignore_ascii_case(token));
+    let has =
+        |name, token: &str| tokens(headers, name).any(|given| given.eq_ignore_ascii_case(token));
     if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
         return Err(Refused::NoUpgrade);
     }
@@ -75,18 +82,25 @@ fn check(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Refused>
     // 16 bytes of base64.
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-    let well_formed = key.strip_suffix(b"==").is_some_and(|rest| rest.len() == 22 && rest.iter().all(base64));
+    let well_formed =
+        key.strip_suffix(b"==").is_some_and(|rest| rest.len() == 22 && rest.iter().all(base64));
     if !well_formed || headers.get_all(SEC_WEBSOCKET_KEY).iter().count() != 1 {
         return Err(Refused::Key);
     }
     // Only browsers send an origin, and only they can be made to connect from somebody else's page.
     let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
     let allowed = |origin: &[u8]| {
-        allowed_origins.is_empty() || allowed_origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
+        allowed_origins.is_empty()
+            || allowed_origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
     };
     if origin.is_none_or(allowed) { Ok(()) } else { Err(Refused::Origin) }
 }
 
 fn tokens(headers: &HeaderMap, name: hyper::header::HeaderName) -> impl Iterator<Item = &str> {
-    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
 }

@@ -35,7 +35,7 @@ struct Socket<'a>(&'a Arc<Outbox>);
 impl Target for Socket<'_> {
     fn send(&self, _: Option<Seq>, parts: &[&str]) {
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-        self.0.queue(frame::text(&parts));
+        self.0.preload(frame::text(&parts));
     }
 
     async fn ready(&self) -> Result<(), TargetGone> {
@@ -96,14 +96,19 @@ pub(super) async fn admit(
     Ok(Joined { session, participant, _subscription: subscription })
 }
 
-async fn identify(edge: &Edge, hello: Hello, from: IpAddr) -> Result<(SessionId, Who, Option<After>), Close> {
+async fn identify(
+    edge: &Edge,
+    hello: Hello,
+    from: IpAddr,
+) -> Result<(SessionId, Who, Option<After>), Close> {
     match hello {
         Hello::Code(code) => {
-            let session = edge.session_of_code(&code, from).await.map_err(|refused| match refused {
-                CodeRefused::Unknown => Close::NoSession,
-                CodeRefused::TooMany(_) => Close::TooMany,
-                CodeRefused::Store(error) => unavailable(&error),
-            })?;
+            let session =
+                edge.session_of_code(&code, from).await.map_err(|refused| match refused {
+                    CodeRefused::Unknown => Close::NoSession,
+                    CodeRefused::TooMany(_) => Close::TooMany,
+                    CodeRefused::Store(error) => unavailable(&error),
+                })?;
             let id = ParticipantId(Uuid::now_v7());
             let token = edge.signer.participant_token(session, id);
             Ok((session, Who::Participant { id, token, new: true }, None))
@@ -114,11 +119,13 @@ async fn identify(edge: &Edge, hello: Hello, from: IpAddr) -> Result<(SessionId,
                 Some(Token::Participant { session, participant: id }) => {
                     Ok((session, Who::Participant { id, token, new: false }, after))
                 }
-                Some(Token::Presenter { session, hash }) => match edge.is_presenter(session, &hash).await {
-                    Ok(true) => Ok((session, Who::Presenter, after)),
-                    Ok(false) => Err(Close::InvalidToken),
-                    Err(error) => Err(unavailable(&error)),
-                },
+                Some(Token::Presenter { session, hash }) => {
+                    match edge.is_presenter(session, &hash).await {
+                        Ok(true) => Ok((session, Who::Presenter, after)),
+                        Ok(false) => Err(Close::InvalidToken),
+                        Err(error) => Err(unavailable(&error)),
+                    }
+                }
                 None => Err(Close::InvalidToken),
             }
         }

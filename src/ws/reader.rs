@@ -75,7 +75,8 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(joined: Joined, rules: &Rules) -> Self {
         let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(number(rules.message_rate)).allow_burst(number(rules.message_burst));
+        let quota =
+            Quota::per_second(number(rules.message_rate)).allow_burst(number(rules.message_burst));
         Self { joined, limiter: RateLimiter::direct(quota), refusals: 0 }
     }
 
@@ -98,7 +99,12 @@ impl Reader {
         }
     }
 
-    fn message(&mut self, edge: &Edge, client: &Arc<Client>, bytes: &mut [u8]) -> ControlFlow<Option<Close>> {
+    fn message(
+        &mut self,
+        edge: &Edge,
+        client: &Arc<Client>,
+        bytes: &mut [u8],
+    ) -> ControlFlow<Option<Close>> {
         let message = inbound::message(bytes);
         if let Err(refused) = self.limiter.check() {
             self.refusals += 1;
@@ -132,7 +138,10 @@ impl Reader {
         };
         let VoteMessage { id, poll, ballot } = vote;
         client.in_flight.fetch_add(1, Ordering::AcqRel);
-        edge.votes.cast(Vote { session: self.joined.session, poll, participant, id, ballot }, client.clone());
+        edge.votes.cast(
+            Vote { session: self.joined.session, poll, participant, id, ballot },
+            client.clone(),
+        );
     }
 }
 
