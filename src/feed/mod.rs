@@ -133,23 +133,29 @@ impl Feed {
     /// # Errors
     /// See [`StoreError`].
     pub async fn watch(&self, session: SessionId) -> Result<Option<Arc<Watched>>, StoreError> {
-        let slot: Slot = self.0.sessions.entry(session).or_default().clone();
-        if let Some(watched) = slot.get() {
-            return Ok(Some(watched.clone()));
-        }
-        let load = async {
-            let snapshot = self.0.store.snapshot(session).await.map_err(Some)?.ok_or(None)?;
-            let live = LiveState::from(snapshot);
-            self.0.codes.insert(live.session.code.clone(), session);
-            Ok::<_, Option<StoreError>>(Arc::new(Watched::new(session, live, self.0.hub.shards())))
-        };
-        match slot.get_or_try_init(|| load).await {
-            Ok(watched) => Ok(Some(watched.clone())),
-            Err(error) => {
-                self.0.sessions.remove_if(&session, |_, slot| slot.get().is_none());
-                error.map_or(Ok(None), Err)
+        loop {
+            let slot: Slot = self.0.sessions.entry(session).or_default().clone();
+            let watched = match slot.get_or_try_init(|| self.load(session)).await {
+                Ok(watched) => watched.clone(),
+                Err(error) => {
+                    self.0.sessions.remove_if(&session, |_, slot| slot.get().is_none());
+                    return error.map_or(Ok(None), Err);
+                }
+            };
+            // Somebody whose load failed may have taken the slot away: what is not in the map is not tailed.
+            let kept = self.0.sessions.entry(session).or_insert_with(|| slot.clone()).clone();
+            if Arc::ptr_eq(&kept, &slot) {
+                return Ok(Some(watched));
             }
         }
+    }
+
+    /// Fails with `None` where there is no such session.
+    async fn load(&self, session: SessionId) -> Result<Arc<Watched>, Option<StoreError>> {
+        let snapshot = self.0.store.snapshot(session).await.map_err(Some)?.ok_or(None)?;
+        let live = LiveState::from(snapshot);
+        self.0.codes.insert(live.session.code.clone(), session);
+        Ok(Arc::new(Watched::new(session, live, self.0.hub.shards())))
     }
 
     /// Whose code this is; asks the database unless the session is watched here.

@@ -1,0 +1,78 @@
+# Every task of the project. `make` alone lists them. CI runs `make check` and nothing else (.ci/run).
+# Needs Rust, a C compiler and a POSIX make; what else is missing is installed by scripts/packages.sh.
+
+.POSIX:
+
+CARGO = cargo
+TARGET = $${CARGO_TARGET_DIR:-target}
+# What `make run` and `make demo` pass on, as in: make run ARGS="--listen 0.0.0.0:8080 --api-key …"
+ARGS =
+
+.NOTPARALLEL:
+.PHONY: help run demo test format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
+	figures protocol-hash clean packages rust
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+
+run: rust packages ## build and start the server with its own PostgreSQL in ./.plenum (Ctrl-C stops it)
+	@$(CARGO) build --release --locked --bin plenum
+	@exec "$(TARGET)/release/plenum" serve $(ARGS)
+
+demo: rust packages ## 200 participants vote; uses the server on port 8080, or starts one for the purpose
+	@$(CARGO) build --release --locked --workspace --bins
+	@exec "$(TARGET)/release/plenum-loadtest" demo --start $(ARGS)
+
+test: rust packages ## every test, with a real PostgreSQL
+	$(CARGO) test --workspace --locked
+
+format: rust ## format the code
+	$(CARGO) fmt --all
+
+format-check: rust ## fail if the code is not formatted
+	$(CARGO) fmt --all -- --check
+
+lint: clippy rustdoc shellcheck docs-check deny ## clippy, rustdoc, scripts, links, dependencies; every warning is an error
+
+clippy: rust
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+rustdoc: rust
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+shellcheck:
+	@if command -v shellcheck >/dev/null 2>&1; then set -x; shellcheck scripts/*.sh .ci/run; \
+	else echo "shellcheck: not installed, so shell scripts are not checked (scripts/packages.sh install shellcheck)"; fi
+
+docs-check:
+	scripts/docs-check.sh
+
+deny: rust
+	@if command -v cargo-deny >/dev/null 2>&1; then set -x; $(CARGO) deny --all-features --locked check --hide-inclusion-graph licenses bans sources; \
+	else echo "cargo-deny: not installed, so dependencies are not checked (cargo install cargo-deny --locked)"; fi
+
+audit: rust ## known vulnerabilities of dependencies (needs cargo-deny and the network)
+	$(CARGO) deny --locked check advisories
+
+readme-check: rust packages ## run the README's commands against a server of their own
+	$(CARGO) build --locked --bin plenum
+	scripts/readme-check.sh
+
+check: format-check lint test readme-check ## what CI runs: format-check, lint, test, readme-check
+
+figures: rust packages ## measure the first figures again into bench/results
+	scripts/packages.sh install pgbench
+	$(CARGO) build --release --locked --workspace --bins
+	"$(TARGET)/release/plenum-loadtest" figures $(ARGS)
+
+protocol-hash: ## write the hash of src/wire into docs/PROTOCOL.md, once the page is true again
+	scripts/protocol-hash.sh --write
+
+clean: ## remove what was built; data in ./.plenum stays
+	$(CARGO) clean
+
+packages:
+	@scripts/packages.sh install postgres build
+
+rust:
+	@command -v $(CARGO) >/dev/null 2>&1 || { echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }

@@ -1,0 +1,104 @@
+//! Deleting a session: everyone is told, and nothing of it is left in any table.
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_deleted_session_is_gone_from_every_table() {
+    let room = Room::open().await;
+    let kept = Session::create(&room.api, json!({"title": "Kept"})).await;
+    for session in [&room.session, &kept] {
+        let poll = session.choice(2).await;
+        let mut guest = session.guest_at(&room.server).await;
+        assert_eq!(guest.cast(poll, pick(0)).await["type"], "ack");
+        session.close_poll(poll).await;
+    }
+    let sql = room.db.sql().await;
+    let tables = "SELECT c.table_name::text FROM information_schema.columns c JOIN information_schema.tables t
+        USING (table_schema, table_name) WHERE c.table_schema = 'public' AND c.column_name = 'session_id'
+        AND t.table_type = 'BASE TABLE'";
+    let tables: Vec<String> =
+        sql.query(tables, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert!(tables.len() >= 7, "{tables:?}");
+    let left = async |id: &String| -> Vec<(String, i64)> {
+        let mut left = Vec::new();
+        for table in &tables {
+            let query = format!("SELECT count(*) FROM {table} WHERE session_id::text = $1");
+            left.push((table.clone(), sql.query_one(&query, &[id]).await.unwrap().get(0)));
+        }
+        left
+    };
+    assert!(left(&room.id).await.iter().filter(|(_, count)| *count > 0).count() >= 7);
+    let gone = room.call("DELETE", "", &room.presenter, Value::Null).await;
+    assert_eq!((gone.status, gone.body.len()), (204, 0));
+    eventually(SOON, "nothing is left, presence included", async || {
+        left(&room.id).await.iter().all(|(_, count)| *count == 0).then_some(())
+    })
+    .await;
+    assert!(left(&kept.id).await.iter().any(|(table, count)| table == "votes" && *count == 1));
+    kept.check_counts(&room.db).await;
+}
+
+#[tokio::test]
+async fn every_connection_is_closed_with_4410_on_every_instance() {
+    let room = Room::open().await;
+    let second = Server::start(&room.db).await;
+    let mut all = vec![
+        room.guest().await,
+        room.host().await,
+        room.guest_at(&second).await,
+        Guest::hello(&second.base(), json!({"token": room.presenter})).await,
+    ];
+    let other = Session::create(&room.api, json!({"title": "Other"})).await;
+    let mut unharmed = other.guest_at(&room.server).await;
+    room.call("DELETE", "", &room.presenter, Value::Null).await;
+    for guest in &mut all {
+        assert_eq!(guest.closed().await, Some(4410));
+    }
+    other.retitle("still here").await;
+    unharmed.event("session.updated").await;
+}
+
+#[tokio::test]
+async fn code_and_tokens_of_a_deleted_session_are_worthless() {
+    let room = Room::open().await;
+    let second = Server::start(&room.db).await;
+    let member = room.join().await;
+    room.by(&second).get("", &member.token).await;
+    room.call("DELETE", "", &room.presenter, Value::Null).await;
+    for server in [&room.server, &second] {
+        let session = room.by(server);
+        for token in [&room.presenter, &member.token] {
+            for rest in ["", "/polls", "/events", "/polls/1"] {
+                let status = session.get(rest, token).await.status;
+                assert!([401, 404].contains(&status), "{rest}: {status}");
+            }
+            let closed =
+                Guest::try_hello(&server.base(), json!({"token": token})).await.unwrap_err();
+            assert!([Some(4401), Some(4404), Some(4410)].contains(&closed), "{closed:?}");
+        }
+        let body = json!({"code": room.code});
+        assert_eq!(server.api.post("/v1/join", None, Some(&body)).await.unwrap().status, 404);
+        let closed = Guest::try_hello(&server.base(), body).await.unwrap_err();
+        assert_eq!(closed, Some(4404));
+        let vote = session.cast(&member.token, &fresh_id(), 1, pick(0)).await;
+        assert!([401, 404].contains(&vote.status), "{}", vote.text());
+    }
+}
+
+/// Votes in flight either made it before the deletion or are answered; nothing of them stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_in_mid_burst_leaves_nothing() {
+    let room = Room::open().await;
+    let polls = [room.choice(2).await, room.choice(2).await, room.choice(2).await];
+    let burst = Burst::start(room.guests_at(&room.server, 30).await, &polls, 2);
+    burst.acked(10).await;
+    assert_eq!(room.call("DELETE", "", &room.presenter, Value::Null).await.status, 204);
+    for ballot in burst.ended().await {
+        let fine =
+            ballot.answer.is_null() || ballot.is_acked() || ballot.answer["code"] == "not_found";
+        assert!(fine, "{ballot:?}");
+    }
+    for table in ["votes", "vote_batches", "tallies", "event_log", "polls"] {
+        assert_eq!(room.db.count(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
+    }
+}

@@ -1,0 +1,41 @@
+//! Integration tests: the real binary against a real PostgreSQL, from outside, all in parallel.
+//! One module per area; what they share is in `support`. Nothing here sleeps, retries or is ignored.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::large_futures,
+    reason = "a test fails by panicking, and its sizes are its own"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests have no drain that would count their tasks")]
+
+mod support;
+
+mod batch;
+mod configuration;
+mod conflation;
+mod delete;
+mod embedded;
+mod export;
+mod faults;
+mod hostile_http;
+mod join;
+mod layout;
+mod leaks;
+mod lifecycle;
+mod model;
+mod openapi;
+mod presence;
+mod promises;
+mod rest_order;
+mod rest_polls;
+mod rest_sessions;
+mod rest_votes;
+mod socket_frames;
+mod socket_protocol;
+mod socket_votes;
+mod sse;
+mod tools;
+mod visibility;
+mod welcome;

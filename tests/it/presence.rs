@@ -1,0 +1,82 @@
+//! Presence: how many distinct participants have an open stream, on any instance.
+
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+/// The next presence that says so many.
+async fn present(guest: &mut Guest, count: i64) {
+    let what = format!("presence of {count}");
+    guest.take(&what, |m| m["type"] == "presence" && m["participants"] == count).await;
+}
+
+#[tokio::test]
+async fn everyone_is_told_how_many_are_there() {
+    let room = Room::open().await;
+    let mut host = room.host().await;
+    present(&mut host, 0).await;
+    let mut first = room.guest().await;
+    present(&mut first, 1).await;
+    let second = room.guest().await;
+    present(&mut host, 2).await;
+    present(&mut first, 2).await;
+    let session = room.get("", &room.presenter).await.json();
+    assert_eq!(session["participants"], 2);
+    let left = Instant::now();
+    drop(second);
+    present(&mut host, 1).await;
+    assert!(left.elapsed() < Duration::from_secs(6), "departures show within 5 s");
+    assert_eq!(room.log(&room.presenter).await.len(), 0, "presence is not stored");
+}
+
+#[tokio::test]
+async fn a_participant_with_many_connections_counts_once_and_presenters_never() {
+    let room = Room::open().await;
+    let mut host = room.host().await;
+    let _other_host = room.host().await;
+    let guest = room.guest().await;
+    let again = room.resume(&guest.token, 0).await;
+    room.join().await;
+    let path = room.path(&format!("/stream?token={}", guest.token));
+    let _stream = Sse::open(room.server.listen, &path, &[]).await.unwrap();
+    let other = room.join().await;
+    let path = room.path(&format!("/stream?token={}", other.token));
+    let _other = Sse::open(room.server.listen, &path, &[]).await.unwrap();
+    present(&mut host, 2).await;
+    drop(guest);
+    drop(again);
+    drop(_stream);
+    present(&mut host, 1).await;
+    let seen = host.received.iter().filter(|message| message["type"] == "presence");
+    assert!(seen.clone().all(|message| message["participants"].as_i64().unwrap() <= 2), "{seen:?}");
+}
+
+/// The first within 2 s of the welcome, then only on change, at least 1 s apart.
+#[tokio::test]
+async fn presence_comes_first_within_2_s_and_then_at_most_once_a_second() {
+    let room = Room::open().await;
+    let begin = Instant::now();
+    let mut watcher = room.guest().await;
+    let mut told: Vec<(Duration, i64)> = Vec::new();
+    let mut others = Vec::new();
+    while told.last().is_none_or(|(_, count)| *count < 30) {
+        if others.len() < 29 {
+            others.push(room.guest().await);
+        }
+        let Ok(message) = tokio::time::timeout(Duration::from_millis(60), watcher.receive()).await
+        else {
+            assert!(begin.elapsed() < Duration::from_secs(SOON), "the newest value is delivered");
+            continue;
+        };
+        let message = message.unwrap();
+        if message["type"] == "presence" {
+            told.push((begin.elapsed(), message["participants"].as_i64().unwrap()));
+        }
+    }
+    assert!(told[0].0 < Duration::from_millis(2500), "{told:?}");
+    for pair in told.windows(2) {
+        // Less what the way to this process may differ.
+        assert!(pair[1].0 - pair[0].0 > Duration::from_millis(850), "{told:?}");
+        assert_ne!(pair[0].1, pair[1].1, "on change only: {told:?}");
+    }
+}

@@ -1,0 +1,70 @@
+//! What the tests share: a real PostgreSQL, the real binary, clients polite and hostile.
+//! Must never hide a fault by waiting longer or trying again. Called by every test module.
+
+mod burst;
+mod cluster;
+mod database;
+mod guest;
+mod http;
+mod pgwire;
+mod proxy;
+mod raw;
+mod room;
+mod server;
+mod waiting;
+
+pub(crate) use burst::{Ballot, Burst, stored_votes};
+pub(crate) use cluster::{Cluster, is_running, kill9_with_children};
+pub(crate) use database::TestDb;
+pub(crate) use guest::Guest;
+pub(crate) use http::{RawHttp, Sse, exchange};
+pub(crate) use proxy::Proxy;
+pub(crate) use raw::*;
+pub(crate) use room::{Member, Room, Session, choice, choice_seen, pick};
+pub(crate) use server::{Server, plenum, run};
+pub(crate) use waiting::{SOON, eventually, within};
+
+pub(crate) use plenum_loadtest::client::{Answer, Api, Incoming, Socket};
+pub(crate) use rustix::process::{Pid, Signal};
+pub(crate) use serde_json::{Value, json};
+
+/// A fresh id for a vote.
+pub(crate) fn fresh_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// Checks the shape of an error answer and returns its body.
+#[track_caller]
+pub(crate) fn problem(answer: &Answer, status: u16, code: &str) -> Value {
+    let kind = answer.headers.get("content-type").map(|kind| kind.to_str().unwrap());
+    assert_eq!(
+        (answer.status, kind),
+        (status, Some("application/problem+json")),
+        "{}",
+        answer.text()
+    );
+    let body = answer.json();
+    assert_eq!(body["code"], code, "{body}");
+    assert_eq!(body["status"], status, "{body}");
+    assert_eq!(body["type"], "about:blank", "{body}");
+    for name in ["title", "detail"] {
+        assert!(body[name].as_str().is_some_and(|text| !text.is_empty()), "{name}: {body}");
+    }
+    let again = ["Retry-After"].iter().any(|name| answer.headers.contains_key(*name));
+    assert_eq!(again, [429, 503].contains(&status), "Retry-After: {:?}", answer.headers);
+    body
+}
+
+/// Whether a key occurs anywhere in a value.
+pub(crate) fn has_key(value: &Value, key: &str) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(name, inner)| name == key || has_key(inner, key)),
+        Value::Array(list) => list.iter().any(|inner| has_key(inner, key)),
+        _ => false,
+    }
+}
+
+/// The numbers of a list.
+pub(crate) fn numbers(list: &Value) -> Vec<i64> {
+    list.as_array().unwrap().iter().map(|number| number.as_i64().unwrap()).collect()
+}
