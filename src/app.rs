@@ -159,13 +159,10 @@ impl App {
     /// and their clients send them again.
     ///
     /// # Errors
-    /// Where signals cannot be had, or the embedded database does not stop.
-    pub async fn run(self) -> Result<(), StartError> {
-        let catch = |kind| signal(kind).map_err(|error| StartError::Internal(error.to_string()));
-        let (mut terminate, mut interrupt) =
-            (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    /// Where the embedded database does not stop.
+    pub async fn run(self, mut signals: Signals) -> Result<(), StartError> {
         tokio::select! {
-            () = any(&mut terminate, &mut interrupt) => {}
+            () = signals.next() => {}
             () = self.edge.asked_to_drain.notified() => {}
         }
         let stop = async {
@@ -177,7 +174,7 @@ impl App {
         };
         tokio::select! {
             stopped = stop => Ok(stopped?),
-            () = any(&mut terminate, &mut interrupt) => {
+            () = signals.next() => {
                 tracing::warn!("second signal, ending at once");
                 std::process::exit(1);
             }
@@ -215,10 +212,32 @@ impl App {
     }
 }
 
-async fn any(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT. Caught from the first moment on, so that one that comes while the instance starts still stops all that
+/// was started, as soon as it has.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on signals are caught.
+    ///
+    /// # Errors
+    /// Where the system does not let us.
+    pub fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one. Cancel safe.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

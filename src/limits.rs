@@ -96,8 +96,6 @@ pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// See [`RETRY_PAUSE_MIN`].
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
-/// Committed events on their way to the tailer; what does not fit is read from the log instead.
-pub const OFFERS_MAX: usize = 4_096;
 
 // ── Read path ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use plenum::app::App;
+use plenum::app::{App, Signals};
 use plenum::config::{Config, Flags, LogForm};
 use tracing_subscriber::EnvFilter;
 
@@ -97,6 +97,10 @@ fn serve(config: Config) -> ExitCode {
     raise_file_limit();
     let guide = config.log == LogForm::Text;
     on_runtime(async move {
+        let signals = match Signals::catch() {
+            Ok(signals) => signals,
+            Err(error) => return fail(&error),
+        };
         let keyed = config.api_key.is_some();
         let app = match App::start(config).await {
             Ok(app) => app,
@@ -108,7 +112,7 @@ fn serve(config: Config) -> ExitCode {
         if guide {
             print_guide(&listen, &ops_listen, keyed);
         }
-        match app.run().await {
+        match app.run(signals).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         }

@@ -7,11 +7,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
 /// The address of a unix socket has 108 bytes, the name of the socket in its directory about 20.
 const SOCKET_DIR_BYTES_MAX: usize = 80;
+/// How long a killed process may take to be gone.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 const DATABASE: &str = "plenum";
 const USER: &str = "plenum";
 
@@ -89,7 +93,7 @@ impl Embedded {
         let data_dir = data_dir.canonicalize().map_err(io(data_dir))?;
         let lock_path = data_dir.join("lock");
         let lock = fs::File::create(&lock_path).map_err(io(&lock_path))?;
-        lock.try_lock().map_err(|_| EmbeddedError::InUse(data_dir.clone()))?;
+        lock_soon(&lock).await.ok_or_else(|| EmbeddedError::InUse(data_dir.clone()))?;
         let owner = owner()?;
         let home = place(&data_dir, owner)?;
         let data = home.join("data");
@@ -208,6 +212,18 @@ impl Embedded {
             None => Ok(()),
         }
     }
+}
+
+/// Takes the lock; a server that was killed a moment ago may still hold it for another one.
+async fn lock_soon(lock: &fs::File) -> Option<()> {
+    let until = Instant::now() + LOCK_WAIT_MAX;
+    while lock.try_lock().is_err() {
+        if Instant::now() > until {
+            return None;
+        }
+        sleep(LOCK_WAIT_MAX / 50).await;
+    }
+    Some(())
 }
 
 /// Runs a program to its end; its output is only for the error. `pg_ctl start` leaves a server behind that inherits what

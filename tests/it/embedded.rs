@@ -14,11 +14,13 @@ async fn start(data: &Path) -> Server {
     Server::plain(&["--data-dir", data.to_str().unwrap(), "--allow-anonymous-create"]).await
 }
 
-/// The first process of the PostgreSQL in `data`, if its file names one.
+/// The first process of the PostgreSQL in `data`, if its file names one. While the data is being
+/// made, the file names a process that serves nobody, by a negative number.
 fn postmaster(data: &Path) -> Option<Pid> {
     let file = find(data, "postmaster.pid")?;
     let text = fs::read_to_string(file).ok()?;
-    Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
+    let number: i32 = text.lines().next()?.trim().parse().ok()?;
+    if number > 0 { Pid::from_raw(number) } else { None }
 }
 
 fn find(below: &Path, name: &str) -> Option<std::path::PathBuf> {

@@ -120,6 +120,8 @@ async fn a_draining_instance_is_not_ready_and_takes_nobody_in() {
     // Sent when the drain has begun; from then on a vote is served or told to come again.
     let bye = raw.message("bye").await;
     assert_eq!(bye["reason"], "draining");
+    assert_eq!(room.server.ops_get("/readyz").await.status, 503);
+    assert_eq!(room.server.ops_get("/livez").await.status, 200);
     let vote = json!({"type": "vote", "id": fresh_id(), "poll": poll, "answer": pick(0)});
     raw.text(&vote.to_string()).await;
     let mut answered = false;

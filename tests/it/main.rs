@@ -32,6 +32,7 @@ mod rest_order;
 mod rest_polls;
 mod rest_sessions;
 mod rest_votes;
+mod retention;
 mod socket_frames;
 mod socket_protocol;
 mod socket_votes;

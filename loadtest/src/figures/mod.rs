@@ -57,7 +57,7 @@ pub(crate) struct FiguresArguments {
     #[arg(long)]
     server_binary: Option<PathBuf>,
     /// Votes that each of the 200 connections has on the way at a time, flat out.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=500))]
     window: u32,
     /// Polls of the session that is voted in flat out; each connection votes once in each.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000))]
