@@ -38,15 +38,19 @@ BEGIN
       ON p.session_id = w.session_id AND p.n = w.poll
     ORDER BY p.session_id, p.n FOR SHARE OF p;
 
-    WITH fit AS (
+    -- Materialized, and each poll looked up by its whole key: on tables without statistics the planner would look at every
+    -- poll of the session for every vote.
+    WITH taking AS MATERIALIZED (
+        SELECT p.session_id, p.n, p.size, p.max_choices, (p.kind = 'rating')::int AS kind
+        FROM (SELECT DISTINCT u.session_id, u.poll FROM unnest(_session, _poll) u(session_id, poll)) w
+        CROSS JOIN LATERAL (SELECT q.* FROM polls q
+                            WHERE q.session_id = w.session_id AND q.n = w.poll AND q.state = 'open' OFFSET 0) p
+        CROSS JOIN LATERAL (SELECT 1 FROM sessions s
+                            WHERE s.session_id = w.session_id AND s.state <> 'ended' OFFSET 0) s
+    ), fit AS (
         SELECT i.* FROM unnest(_session, _poll, _participant, _id, _kind, _top, _width, _answer)
                i(session_id, poll, participant, id, kind, top, width, answer)
-        JOIN (SELECT p.session_id, p.n, p.size, p.max_choices, (p.kind = 'rating')::int AS kind
-              FROM (SELECT DISTINCT u.session_id, u.poll FROM unnest(_session, _poll) u(session_id, poll)) w
-              JOIN polls p ON p.session_id = w.session_id AND p.n = w.poll
-              JOIN sessions s ON s.session_id = w.session_id
-              WHERE p.state = 'open' AND s.state <> 'ended') p
-          ON p.session_id = i.session_id AND p.n = i.poll
+        JOIN taking p ON p.session_id = i.session_id AND p.n = i.poll
         WHERE i.kind = p.kind AND i.top < p.size AND i.width <= p.max_choices
     ), inserted AS (
         INSERT INTO votes (session_id, poll, participant, id, answer, batch, at)

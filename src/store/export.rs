@@ -8,12 +8,15 @@ use super::{Store, StoreError};
 use crate::domain::{Answer, ParticipantId, PollNumber, Seq, SessionId, Timestamp, VoteId};
 use crate::limits::EXPORT_PAGE;
 
-/// Votes are never changed, so "those counted by event $2" is the same set at any later time.
-const PAGE: &str = "SELECT v.poll, v.participant, v.id, v.answer, b.seq, v.at, p.kind \
-    FROM votes v JOIN vote_batches b ON b.session_id = v.session_id AND b.batch = v.batch AND b.poll = v.poll \
-    JOIN polls p ON p.session_id = v.session_id AND p.n = v.poll \
-    WHERE v.session_id = $1 AND b.seq <= $2 AND (v.poll, v.participant) > ($3, $4) \
-    ORDER BY v.poll, v.participant LIMIT $5";
+/// Votes are never changed, so "those counted by event $2" is the same set at any later time. Each look-up stands behind
+/// OFFSET 0, so that a page reads its own votes and no others, whatever the planner believes of the tables.
+const PAGE: &str = "SELECT v.poll, v.participant, v.id, v.answer, v.seq, v.at, p.kind FROM \
+    (SELECT v.*, b.seq FROM votes v CROSS JOIN LATERAL \
+        (SELECT b.seq FROM vote_batches b WHERE b.session_id = v.session_id AND b.batch = v.batch AND b.poll = v.poll \
+         AND b.seq <= $2 OFFSET 0) b \
+     WHERE v.session_id = $1 AND (v.poll, v.participant) > ($3, $4) ORDER BY v.poll, v.participant LIMIT $5) v \
+    CROSS JOIN LATERAL (SELECT p.kind FROM polls p WHERE p.session_id = v.session_id AND p.n = v.poll OFFSET 0) p \
+    ORDER BY v.poll, v.participant";
 
 /// One stored vote.
 #[derive(Debug)]
