@@ -18,12 +18,15 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::addresses::FailedJoins;
 use crate::auth::Signer;
+use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::domain::LoggedEvent;
 use crate::drain::{Drain, Phase};
 use crate::feed::{self, Feed};
 use crate::http::{self, Door};
 use crate::metrics::Metrics;
 use crate::store::embedded::{Embedded, EmbeddedError};
+use crate::store::wake::{self, Hints};
 use crate::store::{Store, StoreError, connection, migrate, partitions};
 use crate::vote::{Offer, Votes};
 use crate::ws::{Edge, Rules};
@@ -123,21 +126,31 @@ impl App {
             Some(secret) => secret,
             None => store.setting("secret").await?,
         };
+        let cluster = Cluster::new(&config.instance_id, config.capacity);
         let settings = feed::Settings {
             epoch: store.setting("epoch").await?,
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{listen}")),
             poll_interval: config.poll_interval,
+            instance_id: config.instance_id.clone(),
+            instances: cluster.watch(),
         };
         let feed = Feed::start(settings, &store, &drain, &metrics);
-        let offer: Offer = {
-            let feed = feed.clone();
-            Arc::new(move |event, committed| feed.offer(event, committed))
+        let hints = Hints::default();
+        let offer = {
+            let (feed, hints) = (feed.clone(), hints.clone());
+            Offer(Arc::new(move |event: LoggedEvent, committed| {
+                hints.mark(event.session, event.seq);
+                feed.offer(event, committed);
+            }))
         };
         let votes = Votes::start(&database, config.writer_lanes, &drain, &metrics, &offer);
         let edge = Arc::new(Edge {
             store,
             feed,
             votes,
+            offer,
+            hints: hints.clone(),
+            cluster: cluster.clone(),
             signer: Signer::new(&secret),
             drain: drain.clone(),
             metrics,
@@ -146,6 +159,15 @@ impl App {
             asked_to_drain: Notify::new(),
             rules: rules(&config),
         });
+        if config.listen_notify {
+            let (others, feed) = (cluster.clone(), edge.feed.clone());
+            let send = hints.send(database.clone(), drain.clone(), move || others.has_others());
+            drain.spawn_vital("hints out", send);
+            let heard = Arc::new(move |hint| feed.hint(hint));
+            drain.spawn_vital("hints in", wake::listen(database.clone(), drain.clone(), heard));
+        }
+        let beat = cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone());
+        drain.spawn_vital("heartbeat", beat);
         drain.spawn_vital("janitor", janitor(database, drain.clone()));
         drain.spawn_vital("public listener", http::accept(public, Door::Public, edge.clone()));
         drain.spawn_vital(

@@ -55,6 +55,9 @@ pub struct Flags {
     /// How often the log is asked for what no hint announced
     #[arg(long, env = "PLENUM_POLL_INTERVAL_MS", default_value = "100", value_name = "MS")]
     poll_interval_ms: String,
+    /// Do not use LISTEN and NOTIFY: for a pooler in transaction mode; other instances' events then come with the poll
+    #[arg(long, env = "PLENUM_NO_LISTEN_NOTIFY")]
+    no_listen_notify: bool,
     /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas
     #[arg(long, env = "PLENUM_TRUSTED_PROXY", value_name = "NETWORKS")]
     trusted_proxy: Option<String>,
@@ -120,6 +123,8 @@ pub struct Config {
     pub drain: Duration,
     /// Between two polls of the log.
     pub poll_interval: Duration,
+    /// Use LISTEN and NOTIFY.
+    pub listen_notify: bool,
     /// Whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Empty: any.
@@ -228,6 +233,7 @@ impl Flags {
                 instance_id: self.instance_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
                 drain: Duration::from_secs(drain.unwrap_or(0)),
                 poll_interval: Duration::from_millis(poll_interval.unwrap_or(100)),
+                listen_notify: !self.no_listen_notify,
                 trusted_proxies,
                 allowed_origins: list(self.allowed_origin.as_deref().unwrap_or_default())
                     .map(ToOwned::to_owned)

@@ -18,6 +18,7 @@ pub mod ring;
 pub mod store;
 pub mod wire;
 // 3: engines
+pub mod cluster;
 pub mod feed;
 pub mod vote;
 // 4: edges

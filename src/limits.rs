@@ -128,6 +128,21 @@ pub const PARTITION_HOURS: i64 = 4;
 /// Partitions are made so far ahead, so that a janitor that is down for a day stops nobody.
 pub const PARTITIONS_AHEAD_HOURS: i64 = 24;
 
+// ── Instances ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Between two heartbeats: `/cluster` is the same everywhere within 2 s.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
+/// Without a heartbeat for so long an instance counts as gone.
+pub const INSTANCE_ALIVE: Duration = Duration::from_secs(3);
+/// Rows of instances that were not seen for so long are removed.
+pub const INSTANCE_FORGOTTEN: Duration = Duration::from_secs(60);
+/// Between two notifications of one instance: all that commits meanwhile goes into one.
+pub const HINTS_EVERY: Duration = Duration::from_millis(10);
+/// Bytes of a notification; the database takes less than 8,000.
+pub const HINT_BYTES_MAX: usize = 7_900;
+/// How often the listener makes sure that somebody is at the other end.
+pub const LISTENER_PING_EVERY: Duration = Duration::from_secs(5);
+
 // ── Database ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Connections for REST and reads. Short statements; PostgreSQL's default of 100 leaves room for several instances.
@@ -160,4 +175,6 @@ const _: () = {
     assert!(LOCK_TIMEOUT.as_millis() < STATEMENT_TIMEOUT.as_millis());
     assert!(READY_WAIT_MAX.as_millis() < 1_000);
     assert!(PARTITIONS_AHEAD_HOURS >= 2 * PARTITION_HOURS);
+    assert!(HINT_BYTES_MAX < 8_000);
+    assert!(HEARTBEAT_EVERY.as_millis() * 4 < INSTANCE_ALIVE.as_millis());
 };

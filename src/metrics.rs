@@ -2,7 +2,7 @@
 //! everyone, read by `http/ops.rs`.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
@@ -31,6 +31,7 @@ macro_rules! metrics {
         }
     };
     (@type gauge) => { IntGauge };
+    (@type number) => { Gauge };
     (@type gauges) => { IntGaugeVec };
     (@type counter) => { IntCounter };
     (@type counters) => { IntCounterVec };
@@ -65,6 +66,12 @@ metrics! {
     superseded: counter, "plenum_events_superseded_total", "Results replaced by newer ones before they were sent";
     delivered: counter, "plenum_events_delivered_total", "Frames handed to subscribers";
     delivery_seconds: histogram, "plenum_delivery_seconds", "Events, from commit to the last write to a subscriber here", SECONDS;
+
+    tail_lag_ms: gauge, "plenum_tail_lag_milliseconds", "Age of the oldest event of the last read of the log; 0 where nothing was new";
+    hints: counters, "plenum_hints_received_total", "Hints of other instances, by whether they brought news", &["news"];
+
+    instances: gauge, "plenum_instances_seen", "Instances that live, this one too";
+    imbalance: number, "plenum_imbalance", "Connections of the fullest instance by the mean of all";
 
     pool: gauges, "plenum_database_pool_connections", "Connections of the pool, by state", &["state"];
     database_errors: counters, "plenum_database_errors_total", "Database errors, by class", &["class"];
@@ -108,6 +115,10 @@ impl Register {
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.add(IntGauge::new(name, help))
+    }
+
+    fn number(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.add(Gauge::new(name, help))
     }
 
     fn gauges(

@@ -99,6 +99,7 @@ BEGIN
     DELETE FROM event_log WHERE session_id = _session;
     DELETE FROM polls WHERE session_id = _session;
     DELETE FROM session_head WHERE session_id = _session;
+    DELETE FROM presence WHERE session_id = _session;
     DELETE FROM session_codes WHERE session_id = _session;
     DELETE FROM sessions WHERE session_id = _session;
     RETURN ROW('changed', NULL, NULL, NULL, NULL, NULL, NULL)::change;

@@ -10,6 +10,7 @@
 
 mod hub;
 mod live;
+mod presence;
 mod replay;
 mod tailer;
 mod watched;
@@ -19,7 +20,7 @@ use std::time::Instant;
 
 use dashmap::DashMap;
 use parking_lot::RwLock;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{Notify, OnceCell, watch};
 
 pub use live::{LiveState, Unfit};
 pub use replay::{After, FollowError, Subscription, Target, TargetGone, Who};
@@ -29,6 +30,8 @@ use crate::domain::{Audience, Code, LoggedEvent, Seq, SessionId};
 use crate::drain::Drain;
 use crate::limits::CATCH_UP_WAIT_MAX;
 use crate::metrics::Metrics;
+use crate::store::cluster::Instance;
+use crate::store::wake::Hint;
 use crate::store::{Store, StoreError};
 use hub::Hub;
 use tailer::Flushes;
@@ -45,6 +48,10 @@ pub struct Settings {
     pub public_url: String,
     /// How often the log is asked for what no offer brought.
     pub poll_interval: std::time::Duration,
+    /// The name of this instance.
+    pub instance_id: String,
+    /// All instances that live.
+    pub instances: watch::Receiver<Vec<Instance>>,
 }
 
 /// The read path. Cheap to clone.
@@ -64,6 +71,8 @@ struct Inner {
     epoch: RwLock<Arc<str>>,
     /// Where join links lead: `{public_url}/j/{code}`.
     public_url: String,
+    instance_id: String,
+    instances: watch::Receiver<Vec<Instance>>,
     flushes: Flushes,
     /// Told where the log is ahead of us.
     hurry: Notify,
@@ -73,7 +82,7 @@ impl Feed {
     /// Starts the tailer and the fan-out.
     #[must_use]
     pub fn start(settings: Settings, store: &Store, drain: &Drain, metrics: &Arc<Metrics>) -> Self {
-        let Settings { epoch, public_url, poll_interval } = settings;
+        let Settings { epoch, public_url, poll_interval, instance_id, instances } = settings;
         let shards = tokio::runtime::Handle::current().metrics().num_workers();
         let feed = Self(Arc::new(Inner {
             store: store.clone(),
@@ -83,12 +92,14 @@ impl Feed {
             codes: DashMap::new(),
             epoch: RwLock::new(epoch.into()),
             public_url,
+            instance_id,
+            instances,
             flushes: Flushes::default(),
             hurry: Notify::new(),
         }));
         drain.spawn_vital("tailer", tailer::run(feed.clone(), poll_interval, drain.clone()));
         drain.spawn_vital("conflation", tailer::run_flushes(feed.clone(), drain.clone()));
-        drain.spawn_vital("presence", tailer::run_presence(feed.clone(), drain.clone()));
+        drain.spawn_vital("presence", presence::run(feed.clone(), drain.clone()));
         feed
     }
 
@@ -98,6 +109,20 @@ impl Feed {
         if let Some(watched) = self.watched(event.session) {
             self.0.metrics.tailed.with_label_values(&["offered"]).inc();
             self.take(&watched, event, committed);
+        }
+    }
+
+    /// Hears that the log may be ahead; looks if it can be true. Never trusted, never needed.
+    pub fn hint(&self, hint: Hint) {
+        let news = match hint {
+            Hint::Session(session, seq) => {
+                self.watched(session).is_some_and(|watched| seq > watched.seq())
+            }
+            Hint::Everything => true,
+        };
+        self.0.metrics.hints.with_label_values(&[if news { "true" } else { "false" }]).inc();
+        if news {
+            self.0.hurry.notify_one();
         }
     }
 
@@ -214,7 +239,7 @@ impl Feed {
         });
     }
 
-    /// Distinct participants with a stream on this instance.
+    /// Distinct participants with a stream on any instance.
     #[must_use]
     pub fn participants(&self, session: SessionId) -> usize {
         self.watched(session).map_or(0, |watched| watched.participants())

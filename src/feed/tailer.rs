@@ -1,5 +1,5 @@
-//! The tasks of the read path: the tailer, which asks the log every 100 ms and sooner when told; the conflation, which
-//! sends results when their turn has come; and presence. The log is the truth: offers and hurries only save time.
+//! Two tasks of the read path: the tailer, which asks the log every 100 ms and sooner when told, and the conflation, which
+//! sends results when their turn has come. The log is the truth: offers and hints only save time.
 //! Spawned by `feed/mod.rs`.
 
 use std::cmp::Reverse;
@@ -16,7 +16,6 @@ use super::Feed;
 use super::watched::Watched;
 use crate::domain::{Seq, SessionId, Timestamp};
 use crate::drain::{Drain, Phase};
-use crate::limits::PRESENCE_EVERY;
 use crate::ring::End;
 use crate::store::StoreError;
 use crate::store::log::Tail;
@@ -97,6 +96,7 @@ impl Feed {
         }
         let (now, read_at) = (Instant::now(), Timestamp::now());
         let mut ahead = false;
+        let mut oldest = Duration::ZERO;
         for event in tail.events {
             let Some(watched) = self.watched(event.session) else { continue };
             if event.seq <= watched.seq() {
@@ -113,8 +113,10 @@ impl Feed {
             }
             self.0.metrics.tailed.with_label_values(&["read"]).inc();
             self.take(&watched, event, now.checked_sub(age).unwrap_or(now));
+            oldest = oldest.max(age);
             ahead = true;
         }
+        self.0.metrics.tail_lag_ms.set(i64::try_from(oldest.as_millis()).unwrap_or(i64::MAX));
         if ahead {
             self.0.hurry.notify_one(); // a page may have been full
         }
@@ -190,27 +192,6 @@ pub(super) async fn run_flushes(feed: Feed, drain: Drain) {
             if let Some(watched) = watched.upgrade() {
                 let taken = watched.flush();
                 feed.follow_up(&watched, &taken);
-            }
-        }
-    }
-}
-
-/// Says how many are here, at most once a second.
-pub(super) async fn run_presence(feed: Feed, drain: Drain) {
-    let mut ticks = interval(PRESENCE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = drain.reached(Phase::Stopping) => return,
-        }
-        let watched: Vec<Arc<Watched>> =
-            feed.0.sessions.iter().filter_map(|slot| slot.get().cloned()).collect();
-        let participants: usize = watched.iter().map(|session| session.participants()).sum();
-        feed.0.metrics.participants.set(i64::try_from(participants).unwrap_or(i64::MAX));
-        for session in watched {
-            if session.publish_presence() {
-                feed.0.hub.mark(&session, None);
             }
         }
     }

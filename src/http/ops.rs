@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::respond::{self, Body};
+use crate::cluster::imbalance;
 use crate::drain::Phase;
 use crate::limits::READY_WAIT_MAX;
 use crate::ws::Edge;
@@ -38,17 +39,25 @@ pub(super) fn metrics(edge: &Edge) -> Response<Body> {
     respond::with(200, "text/plain; version=0.0.4; charset=utf-8", edge.metrics.text())
 }
 
-/// This instance; the others of its database are not known to it yet.
+/// Every instance that lives, as this one heard within the last second.
 pub(super) fn cluster(edge: &Edge) -> Response<Body> {
-    let connections = edge.metrics.connections.get();
-    let state = if edge.drain.phase() >= Phase::Draining { "draining" } else { "serving" };
-    let load = connections as f64 / f64::from(edge.rules.capacity);
+    let instances = edge.cluster.instances(&edge.drain, &edge.metrics);
+    let connections: i64 = instances.iter().map(|one| i64::from(one.connections)).sum();
+    let capacity: i64 = instances.iter().map(|one| i64::from(one.capacity)).sum();
+    let shown: Vec<_> = instances
+        .iter()
+        .map(|one| {
+            let load = f64::from(one.connections) / f64::from(one.capacity.max(1));
+            json!({
+                "id": one.id, "connections": one.connections, "capacity": one.capacity, "load": load,
+                "state": one.state, "lag_ms": one.lag_ms,
+            })
+        })
+        .collect();
     let body = json!({
-        "instances": [{
-            "id": edge.rules.instance_id, "connections": connections, "capacity": edge.rules.capacity,
-            "load": load, "state": state,
-        }],
-        "imbalance": 1.0,
+        "instances": shown,
+        "totals": { "instances": instances.len(), "connections": connections, "capacity": capacity },
+        "imbalance": imbalance(&instances),
     });
     respond::json(200, body.to_string())
 }

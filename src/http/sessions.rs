@@ -115,6 +115,7 @@ pub(super) async fn delete(edge: &Edge, request: &Request<Incoming>, id: Session
     token::presenter(edge, request.headers(), id).await?;
     done(edge, edge.store.delete_session(id).await?).await?;
     edge.feed.deleted(id);
+    edge.hints.mark(id, Seq(i64::MAX)); // no event says so: others look, and find it gone
     Ok(respond::nothing())
 }
 
@@ -122,7 +123,7 @@ pub(super) async fn delete(edge: &Edge, request: &Request<Incoming>, id: Session
 pub(super) async fn done(edge: &Edge, change: Change) -> Result<Option<String>, Fault> {
     if let Some(event) = change.event {
         let (session, seq) = (event.session, event.seq);
-        edge.feed.offer(event, Instant::now());
+        (edge.offer.0)(event, Instant::now());
         edge.feed.settle(session, seq).await;
     }
     let fault = |code, detail: &'static str| Err(Fault::new(code, detail));

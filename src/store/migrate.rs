@@ -17,12 +17,16 @@ const BOOKS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     CREATE TABLE IF NOT EXISTS schema_functions (
         checksum text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
 
-const MIGRATIONS: &[&str] = &[include_str!("../../sql/migrations/0001_schema.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../sql/migrations/0001_schema.sql"),
+    include_str!("../../sql/migrations/0002_cluster.sql"),
+];
 const FUNCTIONS: &[&str] = &[
     include_str!("../../sql/functions/10_json.sql"),
     include_str!("../../sql/functions/20_sessions.sql"),
     include_str!("../../sql/functions/30_polls.sql"),
     include_str!("../../sql/functions/40_votes.sql"),
+    include_str!("../../sql/functions/50_cluster.sql"),
 ];
 
 /// What a run did.

@@ -4,6 +4,7 @@
 //! `control` and `reads` serve REST, `log` the feed, `votes` the lanes; `migrate`, `settings`, `partitions` and `embedded`
 //! belong to the life of an instance.
 
+pub mod cluster;
 pub mod connection;
 pub mod control;
 pub mod embedded;
@@ -16,6 +17,7 @@ pub mod reads;
 mod rows;
 pub mod settings;
 pub mod votes;
+pub mod wake;
 
 use std::sync::Arc;
 

@@ -141,7 +141,7 @@ impl Committer {
     async fn answer(&mut self, committed: Committed, batch: Vec<Waiting>) {
         let at = Instant::now();
         for event in committed.events {
-            (self.offer)(event, at);
+            (self.offer.0)(event, at);
         }
         self.finish().await;
         self.answering = Some(self.drain.spawn_work(async move {

@@ -25,8 +25,15 @@ use crate::drain::{Drain, Phase};
 use crate::limits::LANE_VOTES_MAX;
 use crate::metrics::Metrics;
 
-/// Where committed events are offered; it must not wait.
-pub type Offer = Arc<dyn Fn(LoggedEvent, Instant) + Send + Sync>;
+/// Where committed events are offered, with the moment of their commit; it must not wait.
+#[derive(Clone)]
+pub struct Offer(pub Arc<dyn Fn(LoggedEvent, Instant) + Send + Sync>);
+
+impl std::fmt::Debug for Offer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Offer")
+    }
+}
 
 /// A vote that waits for its batch.
 #[derive(Debug)]

@@ -11,12 +11,14 @@ use tokio::sync::Notify;
 
 use crate::addresses::FailedJoins;
 use crate::auth::{self, PresenterHash, Signer, Token};
+use crate::cluster::Cluster;
 use crate::domain::{Code, SessionId};
 use crate::drain::Drain;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
+use crate::store::wake::Hints;
 use crate::store::{Store, StoreError};
-use crate::vote::Votes;
+use crate::vote::{Offer, Votes};
 
 /// Handles and rules for the edges.
 #[derive(Debug)]
@@ -27,6 +29,12 @@ pub struct Edge {
     pub feed: Feed,
     /// The write path.
     pub votes: Votes,
+    /// Where changes are offered.
+    pub offer: Offer,
+    /// What a deletion is told to other instances by.
+    pub hints: Hints,
+    /// The instances of the database.
+    pub cluster: Cluster,
     /// Tokens.
     pub signer: Signer,
     /// Tasks and phases.

@@ -45,6 +45,7 @@ async fn a_commit_whose_answer_is_lost_is_retried_and_counted_once() {
         let mut voter = room.guest().await;
         let ack = voter.cast(poll, pick(1)).await;
         assert_eq!((&ack["type"], &ack["poll"]), (&json!("ack"), &json!(poll)), "{ack}");
+        assert_eq!(ack["repeat"], false, "the participant sent it once");
         proxy.lost(round).await;
         let results = guest.results(poll, i64::from(round)).await;
         assert_eq!(numbers(&results["counts"]), [0, i64::from(round)]);

@@ -82,7 +82,7 @@ async fn without_hello_the_connection_is_closed_after_5_s() {
     let codes = tokio::join!(silent.close_code(), pings);
     assert_eq!(codes, (Some(4408), Some(4408)));
     let took = begin.elapsed().as_secs_f64();
-    assert!((4.9..8.0).contains(&took), "{took}");
+    assert!((4.9..12.0).contains(&took), "{took}");
 }
 
 #[tokio::test]

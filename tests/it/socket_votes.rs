@@ -214,10 +214,13 @@ async fn the_same_vote_sent_at_once_from_everywhere_is_stored_once() {
     let poll = room.choice(2).await;
     let token = room.join().await.token;
     let id = fresh_id();
-    let mut senders = tokio::task::JoinSet::new();
+    let mut guests = Vec::new();
     for nth in 0..20 {
         let base = if nth % 2 == 0 { room.server.base() } else { second.base() };
-        let mut guest = Guest::hello(&base, json!({"token": token})).await;
+        guests.push(Guest::hello(&base, json!({"token": token})).await);
+    }
+    let mut senders = tokio::task::JoinSet::new();
+    for mut guest in guests {
         let id = id.clone();
         senders.spawn(async move { guest.cast_as(&id, poll, pick(1)).await });
     }
@@ -243,6 +246,37 @@ async fn of_two_votes_at_once_one_counts_and_the_other_is_told() {
         let (one, two) = tokio::join!(first.cast(poll, pick(0)), other.cast(poll, pick(1)));
         let (error, kept) = if one["type"] == "ack" { (two, pick(0)) } else { (one, pick(1)) };
         assert_eq!((&error["code"], &error["answer"]), (&json!("already_voted"), &kept));
+    }
+    room.check_counts(&room.db).await;
+}
+
+/// Sent in one packet, behind a vote that keeps the writer busy, so that they share a batch.
+#[tokio::test]
+async fn a_vote_and_its_repeats_in_one_batch_are_told_apart() {
+    let room = Room::open().await;
+    for _ in 0..10 {
+        let (busy, poll) = (room.choice(2).await, room.choice(2).await);
+        let mut socket = RawSocket::join(&room.server, &room.code).await;
+        let (same, other) = (fresh_id(), fresh_id());
+        let mut packet = Vec::new();
+        for (id, poll) in
+            [(&fresh_id(), busy), (&same, poll), (&same, poll), (&other, poll), (&same, poll)]
+        {
+            let vote = json!({"type": "vote", "id": id, "poll": poll, "answer": pick(0)});
+            packet.extend(frame(TEXT, vote.to_string().as_bytes()));
+        }
+        socket.bytes(&packet).await;
+        let mut acks = Vec::new();
+        for _ in 0..4 {
+            let ack = socket.message("ack").await;
+            if ack["id"] == same.as_str() {
+                acks.push(ack["repeat"].as_bool().unwrap());
+            }
+        }
+        acks.sort_unstable();
+        assert_eq!(acks, [false, true, true]);
+        let again = room.results(poll).await;
+        assert_eq!((&again["votes"], numbers(&again["counts"])), (&json!(1), vec![1, 0]));
     }
     room.check_counts(&room.db).await;
 }
