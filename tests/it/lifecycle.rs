@@ -221,8 +221,8 @@ async fn rest_says_database_unavailable_while_it_is() {
 }
 
 #[tokio::test]
-async fn metrics_and_the_cluster_tell_what_goes_on() {
-    let room = Room::with(&["--capacity", "7", "--instance-id", "first"]).await;
+async fn the_metrics_tell_what_goes_on() {
+    let room = Room::open().await;
     let poll = room.choice(2).await;
     let mut guest = room.guest().await;
     let id = fresh_id();
@@ -253,12 +253,6 @@ async fn metrics_and_the_cluster_tell_what_goes_on() {
     ] {
         assert!(room.server.metric(name, &[]).await > 0.0, "{name}");
     }
-    let cluster = room.server.ops_get("/cluster").await.json();
-    let first =
-        cluster["instances"].as_array().unwrap().iter().find(|i| i["id"] == "first").unwrap();
-    assert_eq!((&first["capacity"], &first["connections"]), (&json!(7), &json!(1)), "{cluster}");
-    assert!(first["state"].is_string() && first["load"].is_number(), "{cluster}");
-    assert!(cluster["imbalance"].as_f64().unwrap() >= 1.0, "{cluster}");
 }
 
 /// After kill -9 the same instance starts at once: it waits for no lease of its own.

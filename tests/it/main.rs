@@ -13,12 +13,14 @@
 mod support;
 
 mod batch;
+mod cluster;
 mod configuration;
 mod conflation;
 mod delete;
 mod embedded;
 mod export;
 mod faults;
+mod hints;
 mod hostile_http;
 mod join;
 mod layout;

@@ -1,0 +1,70 @@
+//! Hints between instances: what they are good for, and that nothing depends on them. That they arrive, and what is shown
+//! without one, is in `cluster`.
+
+use crate::support::*;
+
+/// Waits until `server` knows of another instance: who knows of none has nobody to tell.
+async fn has_company(server: &Server) {
+    eventually(SOON, "two instances", async || {
+        let seen = server.ops_get("/cluster").await.json();
+        (seen["instances"].as_array().unwrap().len() == 2).then_some(())
+    })
+    .await;
+}
+
+/// Polls so seldom that within a test only a hint brings another instance's events.
+const SELDOM: &[&str] = &["--poll-interval-ms", "10000"];
+
+#[tokio::test]
+async fn a_session_deleted_on_one_instance_closes_its_connections_on_all() {
+    let room = Room::with(SELDOM).await;
+    let second = Server::with(&room.db, SELDOM).await;
+    has_company(&room.server).await;
+    let mut there = room.guest_at(&second).await;
+    room.present("DELETE", "", Value::Null).await;
+    assert_eq!(there.closed_within(3).await, Some(4410));
+}
+
+/// The hint is lost, doubled, late and forged; the log alone decides what is delivered.
+#[tokio::test]
+async fn a_hint_is_never_trusted() {
+    let room = Room::open().await;
+    let second = Server::with(&room.db, &["--no-listen-notify"]).await;
+    let mut there = room.guest_at(&second).await;
+    let mut here = room.guest().await;
+    let sql = room.db.sql().await;
+    let simple = room.id.replace('-', "");
+    for forged in
+        ["*", "", "nonsense", ":::", &format!("{simple}:999999,{simple}:-1"), &"x".repeat(7_000)]
+    {
+        sql.execute("SELECT pg_notify('plenum', $1)", &[&forged]).await.unwrap();
+    }
+    let poll = room.choice(2).await;
+    here.cast(poll, pick(0)).await;
+    for guest in [&mut here, &mut there] {
+        guest.results(poll, 1).await;
+        let seqs: Vec<i64> =
+            guest.events().iter().map(|event| event["seq"].as_i64().unwrap()).collect();
+        assert_eq!(seqs, [1, 2]);
+    }
+}
+
+/// A listener that lost its connection comes back, and what was said meanwhile is made up for.
+#[tokio::test]
+async fn a_lost_listener_comes_back() {
+    let room = Room::with(SELDOM).await;
+    let second = Server::with(&room.db, SELDOM).await;
+    has_company(&room.server).await;
+    let mut there = room.guest_at(&second).await;
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        WHERE datname = current_database() AND query IN ('LISTEN plenum', '')";
+    let cut = room.db.count(cut).await;
+    assert!(cut >= 2, "both listeners, but {cut}");
+    let poll = room.choice(2).await;
+    within(
+        9,
+        "the event, with the listener's return",
+        there.take("poll.opened", |m| m["data"]["n"] == poll),
+    )
+    .await;
+}
