@@ -19,8 +19,8 @@ use super::connection::OwnLink;
 use crate::domain::{Seq, SessionId};
 use crate::drain::{Drain, Phase};
 use crate::limits::{
-    HINT_BYTES_MAX, HINTS_EVERY, LISTENER_PING_EVERY, QUERY_WAIT_MAX, RETRY_PAUSE_MAX,
-    RETRY_PAUSE_MIN,
+    CONNECT_WAIT_MAX, HINT_BYTES_MAX, HINTS_EVERY, LISTENER_PING_EVERY, QUERY_WAIT_MAX,
+    RETRY_PAUSE_MAX, RETRY_PAUSE_MIN,
 };
 
 const CHANNEL: &str = "plenum";
@@ -145,8 +145,10 @@ async fn listen_once(
     heard: &Arc<dyn Fn(Hint) + Send + Sync>,
     pause: &mut Duration,
 ) -> StoreError {
-    let connected =
-        timeout(crate::limits::CONNECT_WAIT_MAX, config.connect(tokio_postgres::NoTls)).await;
+    // A name of its own, so that operators can tell it from the others.
+    let mut config = config.clone();
+    config.application_name("plenum listener");
+    let connected = timeout(CONNECT_WAIT_MAX, config.connect(tokio_postgres::NoTls)).await;
     let (client, mut connection) = match connected {
         Ok(Ok(pair)) => pair,
         Ok(Err(error)) => return error.into(),

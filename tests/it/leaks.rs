@@ -2,6 +2,10 @@
 
 use crate::support::*;
 
+/// Connections to the database are opened when they are first needed, and the requests for the
+/// numbers use some too. A leak of one in ten visits would be more.
+const FILES_SPARE: f64 = 12.0;
+
 /// One participant's visit.
 async fn visit(session: &Session, server: &Server, poll: i64) {
     let mut guest = session.guest_at(server).await;
@@ -45,8 +49,7 @@ async fn five_hundred_visits_leave_tasks_descriptors_and_memory_as_they_were() {
     visitors.join_all().await;
     settled(&room.server, tasks).await;
     let now = room.server.metric("process_open_fds", &[]).await;
-    // The requests for these very numbers use a few.
-    assert!(now <= files + 4.0, "{files} file descriptors before, {now} after");
+    assert!(now <= files + FILES_SPARE, "{files} file descriptors before, {now} after");
     let grown = room.server.metric("process_resident_memory_bytes", &[]).await - memory;
     // 500 connections of 8 KiB would be 4 MB; the allocator may keep what ten at a time need.
     assert!(grown < 6e6, "memory grew by {grown} bytes");
@@ -78,5 +81,5 @@ async fn visits_that_end_badly_leave_nothing_either() {
     room.retitle("and again").await;
     settled(&room.server, tasks).await;
     let now = room.server.metric("process_open_fds", &[]).await;
-    assert!(now <= files + 4.0, "{files} file descriptors before, {now} after");
+    assert!(now <= files + FILES_SPARE, "{files} file descriptors before, {now} after");
 }

@@ -51,6 +51,36 @@ async fn a_participant_with_many_connections_counts_once_and_presenters_never() 
     assert!(seen.clone().all(|message| message["participants"].as_i64().unwrap() <= 2), "{seen:?}");
 }
 
+#[tokio::test]
+async fn presence_counts_across_instances() {
+    let room = Room::open().await;
+    let mut second = Server::start(&room.db).await;
+    let mut host = room.host().await;
+    let mut here = room.guest().await;
+    let mut there = room.guest_at(&second).await;
+    let _same = Guest::hello(&second.base(), json!({"token": here.token})).await;
+    present(&mut host, 2).await;
+    present(&mut here, 2).await;
+    present(&mut there, 2).await;
+    let session = room.by(&second).get("", &room.presenter).await.json();
+    assert_eq!(session["participants"], 2);
+    second.stop().await;
+    present(&mut host, 1).await;
+}
+
+/// Nobody says goodbye for those on an instance that was killed; they are not counted for ever.
+#[tokio::test]
+async fn participants_of_a_killed_instance_are_not_counted_for_long() {
+    let room = Room::open().await;
+    let mut second = Server::start(&room.db).await;
+    let mut host = room.host().await;
+    let _here = room.guest().await;
+    let _there = room.guest_at(&second).await;
+    present(&mut host, 2).await;
+    second.kill9();
+    present(&mut host, 1).await;
+}
+
 /// The first within 2 s of the welcome, then only on change, at least 1 s apart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn presence_comes_first_within_2_s_and_then_at_most_once_a_second() {
