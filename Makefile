@@ -10,7 +10,7 @@ ARGS =
 
 .NOTPARALLEL:
 .PHONY: help run demo test format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
-	figures protocol-hash clean packages rust
+	figures protocol-hash clean packages test-packages rust
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -23,7 +23,7 @@ demo: rust packages ## 200 participants vote; uses the server on port 8080, or s
 	@$(CARGO) build --release --locked --workspace --bins
 	@exec "$(TARGET)/release/plenum-loadtest" demo --start $(ARGS)
 
-test: rust packages ## every test, with a real PostgreSQL
+test: rust test-packages ## every test, with a real PostgreSQL
 	$(CARGO) test --workspace --locked
 
 format: rust ## format the code
@@ -73,6 +73,10 @@ clean: ## remove what was built; data in ./.plenum stays
 
 packages:
 	@scripts/packages.sh install postgres build
+
+# What the tests need beside it.
+test-packages:
+	@scripts/packages.sh install postgres build faketime
 
 rust:
 	@command -v $(CARGO) >/dev/null 2>&1 || { echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }

@@ -17,6 +17,7 @@ pgbench        postgresql        postgresql-contrib  postgresql@17
 curl           curl              curl                -
 shellcheck     shellcheck        ShellCheck          shellcheck
 python         python3-venv      python3-pip         -
+faketime       faketime          libfaketime         libfaketime
 '
 # The oldest PostgreSQL whose features the schema uses.
 postgres_oldest=14

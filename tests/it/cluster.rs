@@ -93,9 +93,9 @@ async fn a_draining_instance_says_so_to_all() {
 /// With polling as good as switched off, what comes at once came by a hint.
 #[tokio::test]
 async fn instances_wake_each_other() {
-    let slow = ["--poll-interval-ms", "10000"];
-    let room = Room::with(&[&slow[..], &["--instance-id", "first"]].concat()).await;
-    let second = Server::with(&room.db, &[&slow[..], &["--instance-id", "second"]].concat()).await;
+    let room = Room::with(&[&SELDOM[..], &["--instance-id", "first"]].concat()).await;
+    let second =
+        Server::with(&room.db, &[&SELDOM[..], &["--instance-id", "second"]].concat()).await;
     let mut far = room.guest_at(&second).await;
     // Who knows of no other instance has nobody to wake.
     lists(&room.server, &["first", "second"]).await;

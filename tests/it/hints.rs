@@ -12,13 +12,10 @@ async fn has_company(server: &Server) {
     .await;
 }
 
-/// Polls so seldom that within a test only a hint brings another instance's events.
-const SELDOM: &[&str] = &["--poll-interval-ms", "10000"];
-
 #[tokio::test]
 async fn a_session_deleted_on_one_instance_closes_its_connections_on_all() {
-    let room = Room::with(SELDOM).await;
-    let second = Server::with(&room.db, SELDOM).await;
+    let room = Room::with(&SELDOM).await;
+    let second = Server::with(&room.db, &SELDOM).await;
     has_company(&room.server).await;
     let mut there = room.guest_at(&second).await;
     room.present("DELETE", "", Value::Null).await;
@@ -52,8 +49,8 @@ async fn a_hint_is_never_trusted() {
 /// A listener that lost its connection comes back, and what was said meanwhile is made up for.
 #[tokio::test]
 async fn a_lost_listener_comes_back() {
-    let room = Room::with(SELDOM).await;
-    let second = Server::with(&room.db, SELDOM).await;
+    let room = Room::with(&SELDOM).await;
+    let second = Server::with(&room.db, &SELDOM).await;
     has_company(&room.server).await;
     let mut there = room.guest_at(&second).await;
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \

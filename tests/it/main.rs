@@ -22,6 +22,7 @@ mod export;
 mod faults;
 mod hints;
 mod hostile_http;
+mod instances;
 mod join;
 mod layout;
 mod leaks;

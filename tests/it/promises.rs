@@ -91,24 +91,9 @@ async fn promise_2_everyone_sees_the_same_events_in_the_same_order_on_two_instan
         (1..=last).collect::<Vec<_>>(),
         "a hole in the log"
     );
-    for seen in seen {
-        for (seq, event) in &seen {
-            assert_eq!(Some(event), log.get(seq), "seq {seq}");
-        }
-        let lasting = |from: &BTreeMap<i64, Value>| -> Vec<i64> {
-            let all = from.iter().filter(|(_, event)| event["kind"] != "poll.results");
-            all.map(|(seq, _)| *seq).collect()
-        };
-        assert_eq!(lasting(&seen), lasting(&log));
-    }
+    seen.iter().for_each(|seen| check_history(seen, &log));
     let acked: Vec<Ballot> = ballots.into_iter().filter(Ballot::is_acked).collect();
     room.check_stored(&room.db, &acked).await;
-}
-
-/// What every receiver of one audience gets alike.
-fn shared_part(event: &Value) -> (i64, Value) {
-    let common = json!({"kind": event["kind"], "at": event["at"], "data": event["data"]});
-    (event["seq"].as_i64().unwrap(), common)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

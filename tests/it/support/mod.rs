@@ -1,6 +1,8 @@
 //! What the tests share: a real PostgreSQL, the real binary, clients polite and hostile.
 //! Must never hide a fault by waiting longer or trying again. Called by every test module.
 
+use std::collections::BTreeMap;
+
 mod burst;
 mod cluster;
 mod database;
@@ -27,6 +29,9 @@ pub(crate) use waiting::{SOON, eventually, within};
 pub(crate) use plenum_loadtest::client::{Answer, Api, Incoming, Socket};
 pub(crate) use rustix::process::{Pid, Signal};
 pub(crate) use serde_json::{Value, json};
+
+/// Polls so seldom that within a test only a hint, an offer or a catch-up brings events.
+pub(crate) const SELDOM: [&str; 2] = ["--poll-interval-ms", "10000"];
 
 /// A fresh id for a vote.
 pub(crate) fn fresh_id() -> String {
@@ -62,6 +67,25 @@ pub(crate) fn has_key(value: &Value, key: &str) -> bool {
         Value::Array(list) => list.iter().any(|inner| has_key(inner, key)),
         _ => false,
     }
+}
+
+/// What every receiver of one audience gets alike of an event, by its `seq`.
+pub(crate) fn shared_part(event: &Value) -> (i64, Value) {
+    let common = json!({"kind": event["kind"], "at": event["at"], "data": event["data"]});
+    (event["seq"].as_i64().unwrap(), common)
+}
+
+/// What a client saw is the log, but for results that newer ones stood in for.
+#[track_caller]
+pub(crate) fn check_history(seen: &BTreeMap<i64, Value>, log: &BTreeMap<i64, Value>) {
+    for (seq, event) in seen {
+        assert_eq!(Some(event), log.get(seq), "seq {seq}");
+    }
+    let lasting = |from: &BTreeMap<i64, Value>| -> Vec<i64> {
+        let all = from.iter().filter(|(_, event)| event["kind"] != "poll.results");
+        all.map(|(seq, _)| *seq).collect()
+    };
+    assert_eq!(lasting(seen), lasting(log));
 }
 
 /// The numbers of a list.

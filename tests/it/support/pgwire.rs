@@ -36,6 +36,8 @@ pub(super) struct FromClient {
     messages: Messages,
     /// Text of each prepared statement, by its name.
     prepared: HashMap<Vec<u8>, String>,
+    /// Statements run so far.
+    pub(super) ran: u64,
 }
 
 impl FromClient {
@@ -69,6 +71,7 @@ impl FromClient {
                 b'Q' => String::from_utf8_lossy(&part()).into_owned(),
                 _ => continue,
             };
+            self.ran += 1;
             runs |= text.is_some_and(|text| running.contains(text));
         }
         runs

@@ -35,6 +35,8 @@ struct State {
     /// The text by which the statement is known whose next answer is to be lost.
     armed: Mutex<Option<String>>,
     lost: watch::Sender<u32>,
+    /// Statements run over all connections.
+    ran: watch::Sender<u64>,
 }
 
 impl Proxy {
@@ -46,6 +48,7 @@ impl Proxy {
             mode: watch::Sender::new(Mode::Forward),
             armed: Mutex::new(None),
             lost: watch::Sender::new(0),
+            ran: watch::Sender::new(0),
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
@@ -79,6 +82,14 @@ impl Proxy {
     /// The next statement whose text contains `text` is carried out, but its answer is lost.
     pub(crate) fn lose_answer_of(&self, text: &str) {
         *self.state.armed.lock().unwrap() = Some(text.to_owned());
+    }
+
+    /// Waits until so many more statements were run.
+    pub(crate) async fn ran(&self, more: u64) {
+        let mut ran = self.state.ran.subscribe();
+        let until = *ran.borrow() + more;
+        let reached = ran.wait_for(|ran| *ran >= until);
+        super::within(60, "statements are run", reached).await.unwrap();
     }
 
     /// Waits until so many answers were lost.
@@ -121,10 +132,12 @@ async fn up(
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let armed = state.armed.lock().unwrap().clone();
+        let before = messages.ran;
         if messages.runs(&buffer[..count], armed.as_deref()) {
             *state.armed.lock().unwrap() = None;
             swallow.send_replace(true);
         }
+        state.ran.send_modify(|ran| *ran += messages.ran - before);
         if mode.wait_for(|mode| *mode == Mode::Forward).await.is_err()
             || to.write_all(&buffer[..count]).await.is_err()
         {

@@ -56,13 +56,26 @@ impl Server {
 
     /// Starts a server on the database at `url`, and waits until it is ready.
     pub(crate) async fn at(url: &str, flags: &[&str]) -> Server {
+        Server::in_environment(url, flags, &[]).await
+    }
+
+    /// As `at`, with environment variables of its own.
+    pub(crate) async fn in_environment(
+        url: &str,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Server {
         let mut all = vec!["--database-url", url, "--allow-anonymous-create"];
         all.extend_from_slice(flags);
-        Server::plain(&all).await
+        Server::spawn(&all, environment).await
     }
 
     /// Starts a server with just these flags, addresses and log form aside.
     pub(crate) async fn plain(flags: &[&str]) -> Server {
+        Server::spawn(flags, &[]).await
+    }
+
+    async fn spawn(flags: &[&str], environment: &[(&str, &str)]) -> Server {
         let mut arguments = vec!["serve"];
         for usual in
             [["--log", "json"], ["--listen", "127.0.0.1:0"], ["--ops-listen", "127.0.0.1:0"]]
@@ -73,6 +86,7 @@ impl Server {
         }
         arguments.extend_from_slice(flags);
         let mut command = plenum(&arguments);
+        command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         watch('+', child.id());
         let (ready, log) = follow(child.stderr.take().unwrap());
