@@ -19,6 +19,10 @@ use crate::limits::COMMIT_WAIT_MAX;
 const CAST: &str = "SELECT verdicts, seqs, stored, event_at, event_session, event_seq, event_poll, event_hidden, event_data \
     FROM cast_votes($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
+/// The function's statements look everything up by whole keys, so a plan made for its actual arrays is never better; left
+/// to itself PostgreSQL plans some of them anew for each batch, a third of the time of a small one.
+const GENERIC_PLANS: &str = "-c plan_cache_mode=force_generic_plan";
+
 /// What became of a batch, once it is committed.
 #[derive(Debug)]
 pub struct Committed {
@@ -55,7 +59,9 @@ impl VoteLink {
         config: &tokio_postgres::Config,
         drain: &Drain,
     ) -> Result<Self, StoreError> {
-        let mut own = connection::OwnLink::connect(config, drain).await?;
+        let mut config = config.clone();
+        let options = format!("{} {GENERIC_PLANS}", config.get_options().unwrap_or_default());
+        let mut own = connection::OwnLink::connect(config.options(&options), drain).await?;
         timeout(COMMIT_WAIT_MAX, own.link.prepared(CAST))
             .await
             .map_err(|_| StoreError::TimedOut)??;
