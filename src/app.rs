@@ -6,6 +6,10 @@
 //! SIGTERM or /drain ─► draining: bye, spread out ─► stopping: last votes committed and answered ─► database stopped
 //! ```
 
+mod history;
+
+pub use history::{Task, operate};
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -25,9 +29,11 @@ use crate::drain::{Drain, Phase};
 use crate::feed::{self, Feed};
 use crate::http::{self, Door};
 use crate::metrics::Metrics;
+use crate::store::connection::{Database, Link};
 use crate::store::embedded::{Embedded, EmbeddedError};
+use crate::store::history::Evidence;
 use crate::store::wake::{self, Hints};
-use crate::store::{Store, StoreError, connection, migrate, partitions};
+use crate::store::{Store, StoreError, TlsError, migrate, partitions};
 use crate::vote::{Offer, Votes};
 use crate::ws::{Edge, Rules};
 
@@ -48,9 +54,9 @@ pub enum StartError {
     /// There is no database to be had.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
-    /// The address of the database does not read.
-    #[error("--database-url cannot be used")]
-    Url(#[source] tokio_postgres::Error),
+    /// TLS towards the database cannot be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The database does not do.
     #[error("{0}")]
     Unfit(String),
@@ -119,16 +125,14 @@ impl App {
             Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.capacity.set(i64::from(config.capacity));
         let drain = Drain::new(metrics.tasks.clone());
-        let url = config.database_url.clone().or(embedded_url).unwrap_or_default();
-        let database = connection::config(&url).map_err(StartError::Url)?;
-        let store = open(&config, &database, &drain, &metrics).await?;
+        let (database, replicas) = history::databases(&config, embedded_url, &metrics)?;
+        let store = open(&config, (&database, &replicas), &drain, &metrics).await?;
         let secret = match config.secret.clone() {
             Some(secret) => secret,
             None => store.setting("secret").await?,
         };
         let cluster = Cluster::new(&config.instance_id, config.capacity);
         let settings = feed::Settings {
-            epoch: store.setting("epoch").await?,
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{listen}")),
             poll_interval: config.poll_interval,
             instance_id: config.instance_id.clone(),
@@ -169,6 +173,7 @@ impl App {
         let beat = cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone());
         drain.spawn_vital("heartbeat", beat);
         drain.spawn_vital("janitor", janitor(database, drain.clone()));
+        drain.spawn_vital("history", history::watch(edge.store.clone(), drain.clone()));
         drain.spawn_vital("public listener", http::accept(public, Door::Public, edge.clone()));
         drain.spawn_vital(
             "operations listener",
@@ -273,12 +278,19 @@ fn bind(at: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
 /// Opens the database: is it fit, is its schema ours, is there a partition for the next event.
 async fn open(
     config: &Config,
-    database: &tokio_postgres::Config,
+    (database, replicas): (&Database, &[Database]),
     drain: &Drain,
     metrics: &Arc<Metrics>,
 ) -> Result<Store, StartError> {
-    let store = Store::new(database.clone(), metrics.clone());
-    let facts = store.facts().await?;
+    let store = Store::new(database, replicas, drain, metrics.clone());
+    let facts = match store.facts().await {
+        // The pool says no more than that it has tried; whoever starts an instance wants to know why.
+        Err(StoreError::TimedOut) => {
+            Link::connect(database, drain).await?;
+            store.facts().await?
+        }
+        facts => facts?,
+    };
     if facts.too_old {
         return Err(StartError::Unfit(String::from("PostgreSQL 14 or newer is needed")));
     }
@@ -292,14 +304,13 @@ async fn open(
         }
         tracing::warn!(found, "the database can lose what it confirmed");
     }
-    let durability = if facts.synchronous_standby { "synchronous standby" } else { "one node" };
-    tracing::info!(durability, "database found");
     let migrated = migrate::migrate(database, drain).await?;
     tracing::info!(
         migrations = migrated.migrations,
         functions = migrated.functions,
         "schema up to date"
     );
+    store.settle(Evidence::None).await?;
     for _ in 0..PARTITION_TRIES {
         if store.has_partition_for_now().await? {
             return Ok(store);
@@ -322,30 +333,8 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-/// Brings the schema up to date, and nothing else.
-///
-/// # Errors
-/// See [`StartError`].
-pub async fn migrate_only(config: &Config) -> Result<(), StartError> {
-    let embedded = match &config.database_url {
-        Some(_) => None,
-        None => Some(Embedded::start(&config.data_dir).await?),
-    };
-    let metrics =
-        Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
-    let drain = Drain::new(metrics.tasks.clone());
-    let url =
-        config.database_url.clone().or(embedded.as_ref().map(Embedded::url)).unwrap_or_default();
-    let database = connection::config(&url).map_err(StartError::Url)?;
-    let opened = open(config, &database, &drain, &metrics).await.map(|_| ());
-    if let Some(embedded) = embedded {
-        embedded.stop().await?;
-    }
-    opened
-}
-
 /// Looks after the partitions of the log.
-async fn janitor(database: tokio_postgres::Config, drain: Drain) {
+async fn janitor(database: Database, drain: Drain) {
     let mut ticks = interval(JANITOR_EVERY);
     loop {
         tokio::select! {

@@ -1,11 +1,14 @@
 //! Configuration: flags and `PLENUM_…` variables, checked once at start. Every fault is found and said in one line each.
 //! Never prints a secret. Read by `main.rs` and handed down by value.
 
+pub mod database;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use database::Address;
 use ipnet::IpNet;
 
 /// The flags of `plenum serve`, as typed. All text, so that all faults can be told at once.
@@ -22,9 +25,12 @@ pub struct Flags {
         value_name = "ADDRESS"
     )]
     ops_listen: String,
-    /// PostgreSQL to use; left out, one of its own is run in --data-dir
+    /// PostgreSQL to use, with several hosts where it fails over; left out, one of its own is run in --data-dir
     #[arg(long, env = "PLENUM_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
+    /// Streaming replicas to read exports, results of ended sessions and old events from; again for more, or with commas between
+    #[arg(long, env = "PLENUM_REPLICA_URL", hide_env_values = true, value_name = "URL")]
+    replica_url: Vec<String>,
     /// Where the embedded PostgreSQL keeps its data
     #[arg(long, env = "PLENUM_DATA_DIR", default_value = "./.plenum", value_name = "DIR")]
     data_dir: PathBuf,
@@ -105,6 +111,8 @@ pub struct Config {
     pub ops_listen: SocketAddr,
     /// `None`: embedded.
     pub database_url: Option<String>,
+    /// Replicas to read from what need not be of this moment.
+    pub replica_urls: Vec<String>,
     /// Of the embedded PostgreSQL.
     pub data_dir: PathBuf,
     /// `None`: anybody creates sessions.
@@ -213,17 +221,19 @@ impl Flags {
             "--api-key: without it anybody who reaches --listen can create sessions; set a key, \
              listen on 127.0.0.1, or say --allow-anonymous-create",
         );
-        if let Some(url) = &self.database_url {
-            faults.unless(
-                url.parse::<tokio_postgres::Config>().is_ok(),
-                "--database-url: an address like postgres://user:password@host/database is expected",
-            );
+        let replica_urls: Vec<String> =
+            self.replica_url.iter().flat_map(|text| addresses(text)).collect();
+        let urls = self.database_url.iter().map(|url| ("database-url", url));
+        for (flag, url) in urls.chain(replica_urls.iter().map(|url| ("replica-url", url))) {
+            let fault = format!("--{flag}: {}", database::EXPECTED);
+            faults.unless(Address::parse(url).is_some(), &fault);
         }
         match (listen, ops_listen) {
             (Some(listen), Some(ops_listen)) if faults.0.is_empty() => Ok(Config {
                 listen,
                 ops_listen,
                 database_url: self.database_url,
+                replica_urls,
                 data_dir: self.data_dir,
                 api_key: self.api_key,
                 secret: self.secret,
@@ -251,6 +261,21 @@ impl Flags {
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// Addresses with commas between them; a comma between two hosts is part of one address.
+fn addresses(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match found.last_mut() {
+            Some(last) if !part.starts_with("postgres") => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => found.push(part.to_owned()),
+        }
+    }
+    found
 }
 
 fn networks(faults: &mut Faults, text: &str) -> Vec<IpNet> {

@@ -79,6 +79,15 @@ impl Drain {
         }))
     }
 
+    /// Spawns what drives a connection of the pool: neither counted nor waited for, since it ends with its connection.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the pool's connections are driven from"
+    )]
+    pub fn spawn_driver(&self, driver: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(driver);
+    }
+
     /// Spawns a task without which the instance is worth nothing: should it panic, the process ends, and its clients find
     /// another instance or the restarted one.
     #[expect(clippy::disallowed_methods, reason = "the one place where vital tasks are spawned")]

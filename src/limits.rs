@@ -117,6 +117,8 @@ pub const REPLAY_BYTES_UNREAD: usize = 64 * 1024;
 pub const REPLAY_ROUNDS_MAX: usize = 10_000;
 /// How long a connection waits for the tailer to reach what the database already holds.
 pub const CATCH_UP_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A session that turns out to be of another history than is known is read again so often.
+pub const HISTORY_TRIES_MAX: usize = 3;
 /// A session that nobody watches is dropped from memory after this.
 pub const UNWATCHED_KEEP: Duration = Duration::from_secs(30);
 /// Between two presence messages: a little over the second that the protocol promises.
@@ -151,12 +153,23 @@ pub const POOL_SIZE: u32 = 8;
 pub const POOL_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Connect, authenticate and prepare.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The same for one host, where several are named: one that is frozen takes no more of the time than this.
+pub const HOST_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A statement of REST or of the read path. It is longer than `statement_timeout` below, which gives the better error.
 pub const QUERY_WAIT_MAX: Duration = Duration::from_secs(8);
 /// `statement_timeout` of every connection.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
 /// `lock_timeout` of every connection.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections to one replica: exports, results of ended sessions and old events only.
+pub const REPLICA_POOL_SIZE: u32 = 4;
+/// A replica's answer, connecting included; then the primary is asked. A page takes some 10 ms.
+pub const REPLICA_WAIT_MAX: Duration = Duration::from_millis(500);
+/// A replica that did not answer is left alone for so long, so that not every read waits for it.
+pub const REPLICA_REST: Duration = Duration::from_secs(2);
+/// How often an instance looks what a commit is worth and which history this is. It knows at once when its connections break;
+/// this is for standbys that come and go, and for poolers that hide a fail-over.
+pub const HISTORY_EVERY: Duration = Duration::from_secs(2);
 /// `/readyz` asks the database and answers within one second.
 pub const READY_WAIT_MAX: Duration = Duration::from_millis(700);
 /// Votes fetched at a time by an export.
@@ -172,6 +185,8 @@ const _: () = {
     assert!(2 * OPTIONS_MAX * OPTION_CHARS_MAX * 6 + TITLE_CHARS_MAX * 6 < RING_BYTES_MAX);
     assert!(STATEMENT_TIMEOUT.as_millis() < COMMIT_WAIT_MAX.as_millis());
     assert!(COMMIT_WAIT_MAX.as_millis() < VOTE_WAIT_MAX.as_millis());
+    // A vote outlives one frozen server: its commit, then the next connection.
+    assert!(COMMIT_WAIT_MAX.as_millis() + HOST_WAIT_MAX.as_millis() < VOTE_WAIT_MAX.as_millis());
     assert!(LOCK_TIMEOUT.as_millis() < STATEMENT_TIMEOUT.as_millis());
     assert!(READY_WAIT_MAX.as_millis() < 1_000);
     assert!(PARTITIONS_AHEAD_HOURS >= 2 * PARTITION_HOURS);

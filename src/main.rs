@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use plenum::app::{App, Signals};
+use plenum::app::{self, App, Signals, Task};
 use plenum::config::{Config, Flags, LogForm};
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +25,14 @@ enum Command {
     Serve(Box<Flags>),
     /// Bring the database's schema up to date and end
     Migrate(Box<Flags>),
+    /// Print the name of the database's history; clients that come back compare it
+    Epoch {
+        /// Make a new one: after a restore that the server cannot know of, so that clients start from the state
+        #[arg(long)]
+        new: bool,
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
     /// Ask a running instance whether it is ready: exit code 0 or 1
     Health {
         /// Its address for operators
@@ -44,12 +52,16 @@ const EXIT_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(flags) => with_config(*flags, serve),
-        Command::Migrate(flags) => with_config(*flags, migrate),
+        Command::Migrate(flags) => with_config(*flags, |config| operate(config, Task::Migrate)),
+        Command::Epoch { new, flags } => {
+            let task = if new { Task::NewEpoch } else { Task::ShowEpoch };
+            with_config(*flags, move |config| operate(config, task))
+        }
         Command::Health { ops_listen } => health(&ops_listen),
     }
 }
 
-fn with_config(flags: Flags, run: fn(Config) -> ExitCode) -> ExitCode {
+fn with_config(flags: Flags, run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     match flags.check() {
         Ok(config) => {
             start_logging(config.log);
@@ -159,10 +171,16 @@ fn print_guide(listen: &str, ops_listen: &str, keyed: bool) {
     );
 }
 
-fn migrate(config: Config) -> ExitCode {
+#[expect(clippy::print_stdout, reason = "the answer to the operator's question")]
+fn operate(config: Config, task: Task) -> ExitCode {
     on_runtime(async move {
-        match plenum::app::migrate_only(&config).await {
-            Ok(()) => ExitCode::SUCCESS,
+        match app::operate(&config, task).await {
+            Ok(answer) => {
+                if !answer.is_empty() {
+                    println!("{answer}");
+                }
+                ExitCode::SUCCESS
+            }
             Err(error) => fail(&error),
         }
     })

@@ -74,6 +74,10 @@ metrics! {
     imbalance: number, "plenum_imbalance", "Connections of the fullest instance by the mean of all";
 
     pool: gauges, "plenum_database_pool_connections", "Connections of the pool, by state", &["state"];
+    durability: gauges, "plenum_durability_info", "1 for what a commit is worth: one node, asynchronous replication, synchronous standby", &["kind"];
+    epochs: counter, "plenum_epoch_changes_total", "Times that the database was found to have another history";
+    reads: counters, "plenum_reads_total", "Reads that a replica may serve, by who served them", &["source"];
+    replica_misses: counters, "plenum_replica_misses_total", "Reads that a replica did not serve, by why", &["reason"];
     database_errors: counters, "plenum_database_errors_total", "Database errors, by class", &["class"];
 }
 

@@ -110,6 +110,7 @@ fn session(title: &str) -> Session {
 
 fn empty() -> LiveState {
     LiveState::from(Snapshot {
+        epoch: String::from("epoch"),
         session: session("title 0"),
         seq: Seq(0),
         polls: vec![],
@@ -221,7 +222,7 @@ proptest! {
         joins in prop::collection::vec((0_usize..60, 0_i64..60), 1..6),
     ) {
         let mut model = Model::default();
-        let watched = Arc::new(Watched::new(SessionId(Uuid::nil()), empty(), 1));
+        let watched = Arc::new(Watched::new(SessionId(Uuid::nil()), "epoch".into(), empty(), 1));
         let mut subscribers = Vec::new();
         for (at, step) in steps.iter().enumerate() {
             model.step(step);

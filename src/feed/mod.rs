@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dashmap::DashMap;
-use parking_lot::RwLock;
 use tokio::sync::{Notify, OnceCell, watch};
 
 pub use live::{LiveState, Unfit};
@@ -28,9 +27,10 @@ pub use watched::{Beginning, Watched};
 
 use crate::domain::{Audience, Code, LoggedEvent, Seq, SessionId};
 use crate::drain::Drain;
-use crate::limits::CATCH_UP_WAIT_MAX;
+use crate::limits::{CATCH_UP_WAIT_MAX, HISTORY_TRIES_MAX};
 use crate::metrics::Metrics;
 use crate::store::cluster::Instance;
+use crate::store::history::Evidence;
 use crate::store::wake::Hint;
 use crate::store::{Store, StoreError};
 use hub::Hub;
@@ -42,8 +42,6 @@ type Slot = Arc<OnceCell<Arc<Watched>>>;
 /// What the read path is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Names this history of the database.
-    pub epoch: String,
     /// Where join links lead: `{public_url}/j/{code}`.
     pub public_url: String,
     /// How often the log is asked for what no offer brought.
@@ -67,8 +65,6 @@ struct Inner {
     sessions: DashMap<SessionId, Slot>,
     /// Their codes. No code that is unknown is ever remembered.
     codes: DashMap<Code, SessionId>,
-    /// Names this history of the database.
-    epoch: RwLock<Arc<str>>,
     /// Where join links lead: `{public_url}/j/{code}`.
     public_url: String,
     instance_id: String,
@@ -82,7 +78,7 @@ impl Feed {
     /// Starts the tailer and the fan-out.
     #[must_use]
     pub fn start(settings: Settings, store: &Store, drain: &Drain, metrics: &Arc<Metrics>) -> Self {
-        let Settings { epoch, public_url, poll_interval, instance_id, instances } = settings;
+        let Settings { public_url, poll_interval, instance_id, instances } = settings;
         let shards = tokio::runtime::Handle::current().metrics().num_workers();
         let feed = Self(Arc::new(Inner {
             store: store.clone(),
@@ -90,7 +86,6 @@ impl Feed {
             metrics: metrics.clone(),
             sessions: DashMap::new(),
             codes: DashMap::new(),
-            epoch: RwLock::new(epoch.into()),
             public_url,
             instance_id,
             instances,
@@ -106,7 +101,8 @@ impl Feed {
     /// Offers an event that was just committed. Taken if it is the next one of a session that is watched here; otherwise the
     /// log is read. When this returns, an event that was next is in the live state.
     pub fn offer(&self, event: LoggedEvent, committed: Instant) {
-        if let Some(watched) = self.watched(event.session) {
+        if let Some(watched) = self.watched(event.session).filter(|watched| !self.is_over(watched))
+        {
             self.0.metrics.tailed.with_label_values(&["offered"]).inc();
             self.take(&watched, event, committed);
         }
@@ -158,6 +154,7 @@ impl Feed {
     /// # Errors
     /// See [`StoreError`].
     pub async fn watch(&self, session: SessionId) -> Result<Option<Arc<Watched>>, StoreError> {
+        let mut tries = 0;
         loop {
             let slot: Slot = self.0.sessions.entry(session).or_default().clone();
             let watched = match slot.get_or_try_init(|| self.load(session)).await {
@@ -169,8 +166,17 @@ impl Feed {
             };
             // Somebody whose load failed may have taken the slot away: what is not in the map is not tailed.
             let kept = self.0.sessions.entry(session).or_insert_with(|| slot.clone()).clone();
-            if Arc::ptr_eq(&kept, &slot) {
+            if Arc::ptr_eq(&kept, &slot) && !self.is_over(&watched) {
                 return Ok(Some(watched));
+            }
+            if self.is_over(&watched) {
+                // Read of another history than is known: the one or the other is late.
+                tries += 1;
+                if tries > HISTORY_TRIES_MAX {
+                    return Err(StoreError::NoPrimary);
+                }
+                self.0.store.settle(Evidence::None).await?;
+                self.forget_other_histories();
             }
         }
     }
@@ -178,9 +184,10 @@ impl Feed {
     /// Fails with `None` where there is no such session.
     async fn load(&self, session: SessionId) -> Result<Arc<Watched>, Option<StoreError>> {
         let snapshot = self.0.store.snapshot(session).await.map_err(Some)?.ok_or(None)?;
+        let epoch: Arc<str> = snapshot.epoch.as_str().into();
         let live = LiveState::from(snapshot);
         self.0.codes.insert(live.session.code.clone(), session);
-        Ok(Arc::new(Watched::new(session, live, self.0.hub.shards())))
+        Ok(Arc::new(Watched::new(session, epoch, live, self.0.hub.shards())))
     }
 
     /// Whose code this is; asks the database unless the session is watched here.
@@ -201,12 +208,7 @@ impl Feed {
     pub async fn state(&self, session: SessionId) -> Result<Option<Beginning>, StoreError> {
         loop {
             let Some(watched) = self.watch(session).await? else { return Ok(None) };
-            let begun = watched.begin(
-                Audience::Participants,
-                &[],
-                &self.join_url(&watched.code()),
-                &self.epoch(),
-            );
+            let begun = watched.begin(Audience::Participants, &[], &self.join_url(&watched.code()));
             if begun.is_some() {
                 return Ok(begun);
             }
@@ -251,16 +253,24 @@ impl Feed {
         format!("{}/j/{}", self.0.public_url, code.as_str())
     }
 
-    /// Names this history of the database.
-    #[must_use]
-    pub fn epoch(&self) -> Arc<str> {
-        self.0.epoch.read().clone()
+    /// Ends every session whose state is of a history that is over: what it showed may not be there any more. Clients come
+    /// back with `after` and the epoch they know, and get the state instead of the events.
+    fn forget_other_histories(&self) {
+        let over: Vec<Arc<Watched>> = self
+            .0
+            .sessions
+            .iter()
+            .filter_map(|slot| slot.get().cloned())
+            .filter(|watched| self.is_over(watched))
+            .collect();
+        for watched in over {
+            watched.end(crate::ring::End::Lagging);
+            self.forget(&watched);
+            self.0.hub.mark(&watched, None);
+        }
     }
 
-    fn learn_epoch(&self, epoch: &str) {
-        if **self.0.epoch.read() != *epoch {
-            tracing::warn!("the database has another history now");
-            *self.0.epoch.write() = epoch.into();
-        }
+    fn is_over(&self, watched: &Watched) -> bool {
+        !self.0.store.history().is_now(&watched.epoch)
     }
 }

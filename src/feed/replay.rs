@@ -18,6 +18,7 @@ use crate::limits::{CATCH_UP_WAIT_MAX, REPLAY_BYTES_UNREAD, REPLAY_PAGE_MAX, REP
 use crate::outbox::Outbox;
 use crate::ring::{Cursor, Ring};
 use crate::store::StoreError;
+use crate::store::history::Evidence;
 use crate::wire::outbound;
 
 /// Where messages go: a WebSocket or an SSE stream.
@@ -155,6 +156,11 @@ impl Feed {
             Who::Presenter => None,
             Who::Participant { id, token, .. } => Some((id, token.as_str())),
         };
+        if resumed.is_some()
+            && (self.is_over(&subscription.watched) || resumed > Some(beginning.seq))
+        {
+            return Err(FollowError::Lagging); // another history began meanwhile
+        }
         let seq = resumed.unwrap_or(beginning.seq);
         let head = outbound::welcome_head(seq, resumed.is_some(), me, my_votes.as_deref());
         target.send(None, &[&head, &beginning.state, "}"]);
@@ -182,8 +188,12 @@ impl Feed {
         after: &After,
     ) -> Result<Option<Seq>, FollowError> {
         let head = self.0.store.head(session).await?.ok_or(FollowError::NoSession)?;
-        self.learn_epoch(&head.epoch);
         let watched = self.watch(session).await?.ok_or(FollowError::NoSession)?;
+        if *watched.epoch != *head.epoch {
+            // One of the two reads is of a history that is over.
+            self.0.store.settle(Evidence::None).await?;
+            return Err(FollowError::Lagging);
+        }
         if watched.seq() < head.last {
             self.0.hurry.notify_one();
             let reached = timeout(CATCH_UP_WAIT_MAX, watched.reach(head.last)).await;
@@ -208,7 +218,7 @@ impl Feed {
             let watched = self.watch(session).await?.ok_or(FollowError::NoSession)?;
             if watched.enter(participant) {
                 let join_url = self.join_url(&watched.code());
-                let begun = watched.begin(audience, drafts, &join_url, &self.epoch());
+                let begun = watched.begin(audience, drafts, &join_url);
                 let subscription = Subscription { watched, audience, participant, seat: None };
                 if let Some(beginning) = begun {
                     return Ok((subscription, beginning));
@@ -234,6 +244,9 @@ impl Feed {
                 Err(missing) => missing,
             };
             let events = self.0.store.replay(watched.id, from, upto, &newest).await?;
+            if self.is_over(watched) {
+                return Err(FollowError::Lagging); // so may be what was read
+            }
             let mut unread = 0;
             for event in &events {
                 if let Some(text) = outbound::event(event, prev, *audience) {

@@ -18,6 +18,7 @@ use crate::domain::{Seq, SessionId, Timestamp};
 use crate::drain::{Drain, Phase};
 use crate::ring::End;
 use crate::store::StoreError;
+use crate::store::history::Evidence;
 use crate::store::log::Tail;
 
 type Poll = JoinHandle<Result<Tail, StoreError>>;
@@ -25,6 +26,7 @@ type Poll = JoinHandle<Result<Tail, StoreError>>;
 enum Event {
     Tick,
     Answer(Box<Result<Tail, StoreError>>),
+    History,
     Stop,
 }
 
@@ -34,14 +36,17 @@ pub(super) async fn run(feed: Feed, every: Duration, drain: Drain) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // One question at a time; a task of its own, so that nothing here waits for the database.
     let mut asked: Option<Poll> = None;
+    let mut history = feed.0.store.history().watch();
     loop {
         let event = tokio::select! {
             answer = answer(&mut asked), if asked.is_some() => Event::Answer(Box::new(answer)),
             _ = ticks.tick(), if asked.is_none() => Event::Tick,
             () = feed.0.hurry.notified(), if asked.is_none() => Event::Tick,
+            Ok(()) = history.changed() => Event::History,
             () = drain.reached(Phase::Stopping) => Event::Stop,
         };
         match event {
+            Event::History => feed.forget_other_histories(),
             Event::Tick => asked = feed.ask(&drain),
             Event::Answer(answer) => {
                 asked = None;
@@ -83,7 +88,16 @@ impl Feed {
             return None;
         }
         let store = self.0.store.clone();
-        Some(drain.spawn_work(async move { store.tail(&cursors).await }))
+        Some(drain.spawn_work(async move {
+            let tail = store.tail(&cursors).await?;
+            if tail.behind && store.history().is_now(&tail.epoch) {
+                // What was seen committed is gone.
+                store.settle(Evidence::Lost).await?;
+            } else if !store.history().is_now(&tail.epoch) {
+                store.settle(Evidence::None).await?;
+            }
+            Ok(tail)
+        }))
     }
 
     fn apply(&self, answer: Result<Tail, StoreError>) {
@@ -91,6 +105,10 @@ impl Feed {
             Ok(tail) => tail,
             Err(error) => return tracing::warn!(error = ?error, "the log did not answer"),
         };
+        if tail.behind || !self.0.store.history().is_now(&tail.epoch) {
+            // Others may have noticed before us; or this answer is late, and of a history that is over.
+            return self.forget_other_histories();
+        }
         for session in tail.gone {
             self.deleted(session);
         }
@@ -99,7 +117,7 @@ impl Feed {
         let mut oldest = Duration::ZERO;
         for event in tail.events {
             let Some(watched) = self.watched(event.session) else { continue };
-            if event.seq <= watched.seq() {
+            if self.is_over(&watched) || event.seq <= watched.seq() {
                 continue; // an offer was faster
             }
             // The clocks of database and instance may differ: an age is only used where it is one.

@@ -28,6 +28,8 @@ const EARLY_MAX: usize = 64;
 pub struct Watched {
     /// Which.
     pub id: SessionId,
+    /// The history that its state is of.
+    pub epoch: Arc<str>,
     /// Guards order; nothing waits under it.
     state: Mutex<State>,
     channels: [Channel; 2],
@@ -95,7 +97,7 @@ pub struct Beginning {
 }
 
 impl Watched {
-    pub(super) fn new(id: SessionId, live: LiveState, shards: usize) -> Self {
+    pub(super) fn new(id: SessionId, epoch: Arc<str>, live: LiveState, shards: usize) -> Self {
         let seq = live.seq;
         let channel =
             || Channel { ring: Arc::new(Ring::starting_at(seq)), members: Members::new(shards) };
@@ -117,6 +119,7 @@ impl Watched {
         };
         Self {
             id,
+            epoch,
             state: Mutex::new(state),
             channels: [channel(), channel()],
             reached: watch::Sender::new(seq),
@@ -249,7 +252,6 @@ impl Watched {
         audience: Audience,
         drafts: &[Poll],
         join_url: &str,
-        epoch: &str,
     ) -> Option<Beginning> {
         let state = &mut *self.state.lock();
         if state.retired {
@@ -273,7 +275,7 @@ impl Watched {
         polls.sort_unstable_by_key(|poll| poll.n);
         let text: Arc<str> = outbound::welcome_state(
             &session,
-            epoch,
+            &self.epoch,
             polls.into_iter(),
             state.live.results_for(audience),
         )

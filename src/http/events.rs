@@ -15,9 +15,10 @@ pub(super) async fn page(edge: &Edge, request: &Request<Incoming>, session: Sess
     let after = body::query_int(request, "after", 0)?.unwrap_or(0);
     let limit =
         body::query_int(request, "limit", 1)?.unwrap_or(EVENTS_PAGE_MAX).min(EVENTS_PAGE_MAX);
-    let events = edge.store.events(session, after, audience == Audience::Presenters, limit).await?;
-    // Read afterwards: the head is never behind what is shown.
+    // Read first, and of the primary: the page may come from a replica that has everything up to there.
     let head = edge.store.head(session).await?.ok_or_else(sessions::missing)?;
+    let all = audience == Audience::Presenters;
+    let events = edge.store.events(session, (after, head.last), all, limit).await?;
     let items: Vec<String> =
         events.iter().filter_map(|event| outbound::event_item(event, audience)).collect();
     let body = format!(

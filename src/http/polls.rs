@@ -10,6 +10,7 @@ use super::sessions::{done, missing};
 use super::token::{self, Caller};
 use crate::domain::{
     Audience, Draft, Poll, PollKind, PollNumber, PollState, Results, ResultsMode, Seq, SessionId,
+    SessionState,
 };
 use crate::limits::{
     OPTION_CHARS_MAX, OPTIONS_MAX, OPTIONS_MIN, RATING_MAX, RATING_MIN, TITLE_CHARS_MAX,
@@ -127,8 +128,15 @@ async fn visible(
     session: SessionId,
     n: PollNumber,
 ) -> Result<(Poll, Option<Results>, Audience), Fault> {
-    let audience = token::caller(edge, token::bearer(request.headers()), session).await?.audience();
-    let (poll, results) = edge.store.poll(session, n).await?.ok_or_else(missing)?;
+    let caller = token::caller(edge, token::bearer(request.headers()), session).await?;
+    let audience = caller.audience();
+    let read = match &caller {
+        Caller::Presenter(row) if row.session.state == SessionState::Ended => {
+            edge.store.poll_of_ended(session, n, row.last_seq).await?
+        }
+        _ => edge.store.poll(session, n).await?,
+    };
+    let (poll, results) = read.ok_or_else(missing)?;
     if poll.state == PollState::Draft && audience == Audience::Participants {
         return Err(missing());
     }

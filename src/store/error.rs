@@ -11,6 +11,9 @@ pub enum StoreError {
     /// PostgreSQL said no, or the connection broke.
     #[error("the database refused a statement or broke off")]
     Postgres(#[from] tokio_postgres::Error),
+    /// No host of the database takes writes just now.
+    #[error("no server of the database takes writes")]
+    NoPrimary,
     /// The standby was not waited for: committed here, perhaps nowhere else.
     #[error("the wait for the synchronous standby was cut short")]
     NotReplicated,
@@ -34,7 +37,7 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::TimedOut | Self::NotReplicated => true,
+            Self::TimedOut | Self::NotReplicated | Self::NoPrimary => true,
             Self::Content(_) => false,
             Self::Postgres(_) => match self.state() {
                 None => true, // the connection
@@ -61,6 +64,7 @@ impl StoreError {
         match self {
             Self::TimedOut => "timeout",
             Self::NotReplicated => "not_replicated",
+            Self::NoPrimary => "read_only",
             Self::Content(_) => "content",
             Self::Postgres(_) => match self.state().and_then(|state| state.code().get(..2)) {
                 None | Some("08") => "connection",

@@ -3,20 +3,26 @@
 
 use uuid::Uuid;
 
+use super::replicas::{OldRead, old_read};
 use super::rows::{answer, column, kind};
-use super::{Store, StoreError};
+use super::{Param, Store, StoreError};
 use crate::domain::{Answer, ParticipantId, PollNumber, Seq, SessionId, Timestamp, VoteId};
 use crate::limits::EXPORT_PAGE;
 
 /// Votes are never changed, so "those counted by event $2" is the same set at any later time. Each look-up stands behind
 /// OFFSET 0, so that a page reads its own votes and no others, whatever the planner believes of the tables.
-const PAGE: &str = "SELECT v.poll, v.participant, v.id, v.answer, v.seq, v.at, p.kind FROM \
+const PAGE: OldRead = old_read!(
+    "SELECT v.poll, v.participant, v.id, v.answer, v.seq, v.at, p.kind FROM \
     (SELECT v.*, b.seq FROM votes v CROSS JOIN LATERAL \
         (SELECT b.seq FROM vote_batches b WHERE b.session_id = v.session_id AND b.batch = v.batch AND b.poll = v.poll \
          AND b.seq <= $2 OFFSET 0) b \
      WHERE v.session_id = $1 AND (v.poll, v.participant) > ($3, $4) ORDER BY v.poll, v.participant LIMIT $5) v \
     CROSS JOIN LATERAL (SELECT p.kind FROM polls p WHERE p.session_id = v.session_id AND p.n = v.poll OFFSET 0) p \
-    ORDER BY v.poll, v.participant";
+    ORDER BY v.poll, v.participant",
+    "$6",
+    "$7",
+    "$8"
+);
 
 /// One stored vote.
 #[derive(Debug)]
@@ -48,8 +54,8 @@ impl Store {
     ) -> Result<Vec<StoredVote>, StoreError> {
         let (poll, participant) =
             after.map_or((0, Uuid::nil()), |vote| (vote.poll.0, vote.participant.0));
-        let rows =
-            self.query(PAGE, &[&session.0, &upto.0, &poll, &participant, &EXPORT_PAGE]).await?;
+        let params: [Param<'_>; 5] = [&session.0, &upto.0, &poll, &participant, &EXPORT_PAGE];
+        let rows = self.query_old(&PAGE, upto, &params).await?;
         rows.iter()
             .map(|row| {
                 Ok(StoredVote {

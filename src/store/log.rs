@@ -1,7 +1,8 @@
 //! The event log and what goes with it: snapshots, tailing, replay. Called by `feed`.
 
+use super::replicas::{OldRead, old_read};
 use super::rows::{answer, column, event, kind, shape};
-use super::{Store, StoreError};
+use super::{Param, Store, StoreError};
 use crate::domain::{
     Answer, LoggedEvent, ParticipantId, Poll, PollNumber, Results, Seq, Session, SessionId,
 };
@@ -9,12 +10,17 @@ use crate::limits::{EVENTS_READ_MAX, REPLAY_PAGE_MAX};
 
 const SNAPSHOT: &str = include_str!("../../sql/queries/snapshot.sql");
 const TAIL: &str = include_str!("../../sql/queries/tail.sql");
-const REPLAY: &str = include_str!("../../sql/queries/replay.sql");
+const REPLAY: OldRead = old_read!(include_str!("../../sql/queries/replay.sql"), "$6", "$7", "$8");
 const RESUME: &str = include_str!("../../sql/queries/resume.sql");
 const MY_VOTES: &str = include_str!("../../sql/queries/my_votes.sql");
-const PAGE: &str = "SELECT session_id, seq, at, kind, results_hidden, data::text FROM event_log \
-    WHERE session_id = $1 AND seq > $2 AND ($3 OR NOT (results_hidden AND kind = 'poll.results')) \
-    ORDER BY seq LIMIT $4";
+const PAGE: OldRead = old_read!(
+    "SELECT session_id, seq, at, kind, results_hidden, data::text FROM event_log \
+     WHERE session_id = $1 AND seq > $2 AND seq <= $5 AND ($3 OR NOT (results_hidden AND kind = 'poll.results')) \
+     ORDER BY seq LIMIT $4",
+    "$6",
+    "$7",
+    "$8"
+);
 
 /// The visible state of a session as of `seq`.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub struct Snapshot {
     pub results: Vec<Results>,
     /// The newest `poll.results` event of each, 0 where there is none.
     pub results_seqs: Vec<(PollNumber, Seq)>,
+    /// The history that it is of.
+    pub epoch: String,
 }
 
 /// What the log has for the watched sessions.
@@ -38,6 +46,10 @@ pub struct Tail {
     pub events: Vec<LoggedEvent>,
     /// Sessions that do not exist any more.
     pub gone: Vec<SessionId>,
+    /// The log of a session ends before what was seen of it: history was lost.
+    pub behind: bool,
+    /// The history that all of it is of.
+    pub epoch: String,
 }
 
 /// What a returning client is measured against.
@@ -70,6 +82,7 @@ impl Store {
                 .map(PollNumber)
                 .zip(seqs.into_iter().map(Seq))
                 .collect(),
+            epoch: column(&row, 6)?,
         }))
     }
 
@@ -82,7 +95,11 @@ impl Store {
             cursors.iter().map(|(session, seq)| (session.0, seq.0)).unzip();
         let mut tail = Tail::default();
         for row in self.query(TAIL, &[&sessions, &seqs, &EVENTS_READ_MAX]).await? {
-            if column::<bool>(&row, 6)? {
+            if tail.epoch.is_empty() {
+                tail.epoch = column(&row, 8)?;
+            }
+            tail.behind |= column::<Option<bool>>(&row, 7)?.unwrap_or(false);
+            if column::<Option<bool>>(&row, 6)?.unwrap_or(false) {
                 tail.gone.push(SessionId(column(&row, 0)?));
             } else if column::<Option<i64>>(&row, 1)?.is_some() {
                 tail.events.push(event(&row, 0)?);
@@ -102,8 +119,8 @@ impl Store {
         upto: Seq,
         newest: &[i64],
     ) -> Result<Vec<LoggedEvent>, StoreError> {
-        let rows =
-            self.query(REPLAY, &[&session.0, &after.0, &upto.0, &newest, &REPLAY_PAGE_MAX]).await?;
+        let params: [Param<'_>; 5] = [&session.0, &after.0, &upto.0, &newest, &REPLAY_PAGE_MAX];
+        let rows = self.query_old(&REPLAY, upto, &params).await?;
         rows.iter().map(|row| event(row, 0)).collect()
     }
 
@@ -137,18 +154,19 @@ impl Store {
             .collect()
     }
 
-    /// A page of the log as REST shows it. `all`: hidden results too.
+    /// A page of the log as REST shows it, up to `upto`. `all`: hidden results too.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn events(
         &self,
         session: SessionId,
-        after: i64,
+        (after, upto): (i64, Seq),
         all: bool,
         limit: i64,
     ) -> Result<Vec<LoggedEvent>, StoreError> {
-        let rows = self.query(PAGE, &[&session.0, &after, &all, &limit]).await?;
+        let params: [Param<'_>; 5] = [&session.0, &after, &all, &limit, &upto.0];
+        let rows = self.query_old(&PAGE, upto, &params).await?;
         rows.iter().map(|row| event(row, 0)).collect()
     }
 }

@@ -3,10 +3,9 @@
 //! older instance still calls. Called by `app.rs` and `plenum migrate`.
 
 use sha2::{Digest, Sha256};
-use tokio_postgres::Config;
 
 use super::StoreError;
-use super::connection::OwnLink;
+use super::connection::{Database, Link};
 use super::rows::column;
 use crate::drain::Drain;
 
@@ -27,6 +26,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("../../sql/functions/30_polls.sql"),
     include_str!("../../sql/functions/40_votes.sql"),
     include_str!("../../sql/functions/50_cluster.sql"),
+    include_str!("../../sql/functions/60_epoch.sql"),
 ];
 
 /// What a run did.
@@ -42,16 +42,11 @@ pub struct Migrated {
 ///
 /// # Errors
 /// See [`StoreError`]; [`StoreError::Content`] where an applied file is not the one that this program has.
-pub async fn migrate(config: &Config, drain: &Drain) -> Result<Migrated, StoreError> {
-    let mut config = config.clone();
+pub async fn migrate(database: &Database, drain: &Drain) -> Result<Migrated, StoreError> {
     // Others may be at it: waiting for the lock takes as long as it takes them.
-    let options = format!(
-        "{} -c statement_timeout=0 -c lock_timeout=0",
-        config.get_options().unwrap_or_default()
-    );
-    config.options(&options);
-    let own = OwnLink::connect(&config, drain).await?;
-    let client = &own.link.client;
+    let patient = database.with_options("-c statement_timeout=0 -c lock_timeout=0");
+    let link = Link::connect(&patient, drain).await?;
+    let client = &link.client;
     client.batch_execute(LOCK).await?; // released with the connection
     client.batch_execute(BOOKS).await?;
     let mut done = Migrated::default();

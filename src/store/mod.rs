@@ -10,16 +10,20 @@ pub mod control;
 pub mod embedded;
 mod error;
 pub mod export;
+pub mod history;
 pub mod log;
 pub mod migrate;
 pub mod partitions;
 pub mod reads;
+pub mod replicas;
 mod rows;
 pub mod settings;
+mod tls;
 pub mod votes;
 pub mod wake;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bb8::{Pool, RunError};
 use tokio::time::timeout;
@@ -27,9 +31,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 pub use connection::Link;
-use connection::Manager;
+use connection::{Database, Manager};
 pub use error::StoreError;
+use history::History;
+use replicas::Replicas;
+pub use tls::TlsError;
 
+use crate::drain::Drain;
 use crate::limits::{POOL_SIZE, POOL_WAIT_MAX, QUERY_WAIT_MAX};
 use crate::metrics::Metrics;
 
@@ -40,28 +48,29 @@ pub type Param<'a> = &'a (dyn ToSql + Sync);
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool<Manager>,
-    /// For connections of one's own.
-    config: Arc<tokio_postgres::Config>,
+    database: Database,
+    replicas: Replicas,
     metrics: Arc<Metrics>,
 }
 
 impl Store {
-    /// Opens no connection yet. `config`: from [`connection::config`].
+    /// Opens no connection yet.
     #[must_use]
-    pub fn new(config: tokio_postgres::Config, metrics: Arc<Metrics>) -> Self {
-        let pool = Pool::builder()
-            .max_size(POOL_SIZE)
-            .connection_timeout(POOL_WAIT_MAX)
-            // A query says soon enough whether its connection lives; a test would be a round trip more for each.
-            .test_on_check_out(false)
-            .build_unchecked(Manager::new(config.clone()));
-        Self { pool, config: Arc::new(config), metrics }
+    pub fn new(
+        database: &Database,
+        replicas: &[Database],
+        drain: &Drain,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let pool = pool(database, drain, POOL_SIZE, POOL_WAIT_MAX);
+        let replicas = Replicas::new(replicas, drain, &metrics);
+        Self { pool, database: database.clone(), replicas, metrics }
     }
 
-    /// How to connect, for connections of one's own.
+    /// What is known of the database's history.
     #[must_use]
-    pub fn config(&self) -> &tokio_postgres::Config {
-        &self.config
+    pub fn history(&self) -> &History {
+        self.database.history()
     }
 
     /// Runs one prepared statement of this crate on a connection of the pool.
@@ -75,9 +84,7 @@ impl Store {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        let result = timeout(QUERY_WAIT_MAX, self.run(sql, params))
-            .await
-            .unwrap_or(Err(StoreError::TimedOut));
+        let result = self.run(sql, params).await;
         self.observe(result)
     }
 
@@ -95,17 +102,21 @@ impl Store {
 
     async fn run(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
         let mut link = loop {
-            let link = self.pool.get().await.map_err(|error| match error {
+            let mut link = self.pool.get().await.map_err(|error| match error {
                 RunError::User(error) => error,
                 RunError::TimedOut => StoreError::TimedOut,
             })?;
             // What broke while it lay idle is thrown away; the pool makes another.
-            if !link.client.is_closed() {
+            if !link.client.is_closed() && !link.is_stale(&self.database) {
                 break link;
             }
+            link.spent = true;
         };
-        let statement = link.prepared(sql).await?;
-        Ok(link.client.query(&statement, params).await?)
+        let answer = ask(&mut link, sql, params, QUERY_WAIT_MAX).await;
+        if link.is_stale(&self.database) {
+            return Err(StoreError::NoPrimary); // it may be of a history that is over
+        }
+        answer
     }
 
     fn observe<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
@@ -125,4 +136,36 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.query("SELECT 1", &[]).await.map(|_| ())
     }
+}
+
+fn pool(database: &Database, drain: &Drain, size: u32, wait: Duration) -> Pool<Manager> {
+    Pool::builder()
+        .max_size(size)
+        .connection_timeout(wait)
+        // A query says soon enough whether its connection lives; a test would be a round trip more for each.
+        .test_on_check_out(false)
+        .build_unchecked(Manager { database: database.clone(), drain: drain.clone() })
+}
+
+/// Asks one question on one connection, which is spent where the answer does not come, or comes from a standby.
+async fn ask(
+    link: &mut Link,
+    sql: &'static str,
+    params: &[Param<'_>],
+    wait: Duration,
+) -> Result<Vec<Row>, StoreError> {
+    let answer = async {
+        let statement = link.prepared(sql).await?;
+        Ok(link.client.query(&statement, params).await?)
+    };
+    let answer = timeout(wait, answer).await.unwrap_or(Err(StoreError::TimedOut));
+    link.spent = match &answer {
+        Err(StoreError::TimedOut) => true,
+        Err(error) => error.is_read_only(),
+        Ok(_) => false,
+    };
+    if link.take_not_replicated() {
+        return Err(StoreError::NotReplicated);
+    }
+    answer
 }

@@ -2,9 +2,8 @@
 //! start and by the janitor in `app.rs`. Never deletes row by row, and never waits long for a lock that votes need.
 
 use time::{Duration, OffsetDateTime};
-use tokio_postgres::Config;
 
-use super::connection::OwnLink;
+use super::connection::{Database, Link};
 use super::rows::column;
 use super::{Store, StoreError};
 use crate::drain::Drain;
@@ -31,9 +30,9 @@ const NAME: &str = "event_log_";
 ///
 /// # Errors
 /// See [`StoreError`]; what was left undone is done by the next run.
-pub async fn keep_up(config: &Config, drain: &Drain) -> Result<(), StoreError> {
-    let own = OwnLink::connect(config, drain).await?;
-    let client = &own.link.client;
+pub async fn keep_up(database: &Database, drain: &Drain) -> Result<(), StoreError> {
+    let link = Link::connect(database, drain).await?;
+    let client = &link.client;
     if !column::<bool>(&client.query_one(TRY_LOCK, &[]).await?, 0)? {
         return Ok(());
     }

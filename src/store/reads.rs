@@ -1,8 +1,10 @@
 //! Reads for REST: sessions, polls, results, codes. Called by `http` and `ws`.
 
 use time::OffsetDateTime;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::replicas::{OldRead, old_read};
 use super::rows::{column, shape};
 use super::{Store, StoreError};
 use crate::domain::{Code, Poll, PollNumber, Results, Seq, Session, SessionId, Timestamp};
@@ -15,9 +17,14 @@ const SESSIONS: &str = "SELECT session_json(s)::text, h.last_seq FROM sessions s
 const CODE: &str = "SELECT session_id FROM session_codes WHERE code = $1";
 const POLLS: &str = "SELECT poll_json(p)::text FROM polls p \
     WHERE p.session_id = $1 AND ($2 OR p.state <> 'draft') ORDER BY p.n";
-const POLL: &str = "SELECT poll_json(p)::text, results_json(t.poll, t.seq, t.votes, t.counts)::text \
-    FROM polls p LEFT JOIN tallies t ON t.session_id = p.session_id AND t.poll = p.n \
-    WHERE p.session_id = $1 AND p.n = $2";
+const POLL: OldRead = old_read!(
+    "SELECT poll_json(p)::text, results_json(t.poll, t.seq, t.votes, t.counts)::text \
+     FROM polls p LEFT JOIN tallies t ON t.session_id = p.session_id AND t.poll = p.n \
+     WHERE p.session_id = $1 AND p.n = $2",
+    "$3",
+    "$4",
+    "$5"
+);
 
 /// A session with what goes with it.
 #[derive(Debug)]
@@ -95,15 +102,34 @@ impl Store {
         session: SessionId,
         poll: PollNumber,
     ) -> Result<Option<(Poll, Option<Results>)>, StoreError> {
-        let Some(row) = self.query_opt(POLL, &[&session.0, &poll.0]).await? else {
-            return Ok(None);
-        };
-        let poll: Poll = shape(column(&row, 0)?)?;
-        // A draft has no tally: the columns of the join are null, and so is what is made of them.
-        let results = match poll.opened_at {
-            Some(_) => column::<Option<&str>>(&row, 1)?.map(shape).transpose()?,
-            None => None,
-        };
-        Ok(Some((poll, results)))
+        self.query_opt(POLL.plain, &[&session.0, &poll.0])
+            .await?
+            .map(|row| with_results(&row))
+            .transpose()
     }
+
+    /// As [`Store::poll`], of a session that ended with `last`: nothing changes there any more but by closing a poll, which is an
+    /// event too.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn poll_of_ended(
+        &self,
+        session: SessionId,
+        poll: PollNumber,
+        last: Seq,
+    ) -> Result<Option<(Poll, Option<Results>)>, StoreError> {
+        let rows = self.query_old(&POLL, last, &[&session.0, &poll.0]).await?;
+        rows.first().map(with_results).transpose()
+    }
+}
+
+fn with_results(row: &Row) -> Result<(Poll, Option<Results>), StoreError> {
+    let poll: Poll = shape(column(row, 0)?)?;
+    // A draft has no tally: the columns of the join are null, and so is what is made of them.
+    let results = match poll.opened_at {
+        Some(_) => column::<Option<&str>>(row, 1)?.map(shape).transpose()?,
+        None => None,
+    };
+    Ok((poll, results))
 }

@@ -1,4 +1,4 @@
-//! Facts of the whole database: the signing secret, the epoch, and whether it keeps what it confirms. Called by `app.rs`.
+//! Facts of the whole database: the signing secret, and whether it keeps what it confirms. Called by `app.rs`.
 
 use super::rows::column;
 use super::{Store, StoreError};
@@ -8,7 +8,7 @@ const KEEP: &str =
     "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
 const READ: &str = "SELECT value FROM settings WHERE name = $1";
 const FACTS: &str = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
-    current_setting('full_page_writes'), current_setting('synchronous_standby_names')";
+    current_setting('full_page_writes')";
 /// The oldest PostgreSQL that has what `sql/` uses.
 const VERSION_MIN: i32 = 140_000;
 
@@ -19,8 +19,6 @@ pub struct DatabaseFacts {
     pub unsafe_settings: Vec<&'static str>,
     /// Older than this program works with.
     pub too_old: bool,
-    /// A commit waits for a standby.
-    pub synchronous_standby: bool,
 }
 
 impl Store {
@@ -53,10 +51,6 @@ impl Store {
             .into_iter()
             .flatten()
             .collect();
-        Ok(DatabaseFacts {
-            unsafe_settings,
-            too_old: column::<i32>(&row, 0)? < VERSION_MIN,
-            synchronous_standby: !column::<&str>(&row, 3)?.is_empty(),
-        })
+        Ok(DatabaseFacts { unsafe_settings, too_old: column::<i32>(&row, 0)? < VERSION_MIN })
     }
 }

@@ -7,9 +7,9 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::connection::OwnLink;
+use super::connection::{Database, Link};
 use super::rows::column;
-use super::{Param, StoreError, connection};
+use super::{Param, StoreError};
 use crate::domain::{
     Answer, Ballot, EventKind, LoggedEvent, PollNumber, Seq, SessionId, Timestamp, Verdict, Vote,
 };
@@ -35,7 +35,7 @@ pub struct Committed {
 /// A connection that writes votes. Never cancels a statement: a cancel that arrives in the wait for the standby would
 /// turn "not replicated" into success.
 #[derive(Debug)]
-pub struct VoteLink(OwnLink);
+pub struct VoteLink(Link);
 
 /// The votes of a batch as the columns that the function takes.
 #[derive(Default)]
@@ -51,27 +51,20 @@ struct Columns {
 }
 
 impl VoteLink {
-    /// Connects. `config`: from [`connection::config`].
+    /// Connects.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn connect(
-        config: &tokio_postgres::Config,
-        drain: &Drain,
-    ) -> Result<Self, StoreError> {
-        let mut config = config.clone();
-        let options = format!("{} {GENERIC_PLANS}", config.get_options().unwrap_or_default());
-        let mut own = connection::OwnLink::connect(config.options(&options), drain).await?;
-        timeout(COMMIT_WAIT_MAX, own.link.prepared(CAST))
-            .await
-            .map_err(|_| StoreError::TimedOut)??;
-        Ok(Self(own))
+    pub async fn connect(database: &Database, drain: &Drain) -> Result<Self, StoreError> {
+        let mut link = Link::connect(&database.with_options(GENERIC_PLANS), drain).await?;
+        timeout(COMMIT_WAIT_MAX, link.prepared(CAST)).await.map_err(|_| StoreError::TimedOut)??;
+        Ok(Self(link))
     }
 
-    /// Whether the connection is known to be gone.
+    /// Whether the connection is known to be gone, or leads to a server that another has taken over from.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.0.link.client.is_closed()
+    pub fn is_over(&self, database: &Database) -> bool {
+        self.0.client.is_closed() || self.0.is_stale(database)
     }
 
     /// Stores a batch. `batch` names it: a retry with the same name finds its own votes and calls them accepted.
@@ -82,7 +75,7 @@ impl VoteLink {
     /// See [`StoreError`]. [`StoreError::NotReplicated`] where the standby was not waited for.
     pub async fn cast(&mut self, batch: Uuid, votes: &[Vote]) -> Result<Committed, StoreError> {
         let c = Columns::of(votes);
-        let statement = self.0.link.prepared(CAST).await?;
+        let statement = self.0.prepared(CAST).await?;
         // query waits for ReadyForQuery, which the server sends after the commit.
         let params: [Param<'_>; 9] = [
             &batch,
@@ -95,7 +88,7 @@ impl VoteLink {
             &c.widths,
             &c.answers,
         ];
-        let call = self.0.link.client.query(&statement, &params);
+        let call = self.0.client.query(&statement, &params);
         let rows = timeout(COMMIT_WAIT_MAX, call).await.map_err(|_| StoreError::TimedOut)??;
         if self.0.take_not_replicated() {
             return Err(StoreError::NotReplicated);

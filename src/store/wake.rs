@@ -11,16 +11,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::{AsyncMessage, Config};
+use tokio_postgres::AsyncMessage;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::connection::OwnLink;
+use super::connection::{Database, Link};
 use crate::domain::{Seq, SessionId};
 use crate::drain::{Drain, Phase};
 use crate::limits::{
-    CONNECT_WAIT_MAX, HINT_BYTES_MAX, HINTS_EVERY, LISTENER_PING_EVERY, QUERY_WAIT_MAX,
-    RETRY_PAUSE_MAX, RETRY_PAUSE_MIN,
+    HINT_BYTES_MAX, HINTS_EVERY, LISTENER_PING_EVERY, QUERY_WAIT_MAX, RETRY_PAUSE_MAX,
+    RETRY_PAUSE_MIN,
 };
 
 const CHANNEL: &str = "plenum";
@@ -61,11 +61,11 @@ impl Hints {
     /// Sends what was noted, at most once per [`HINTS_EVERY`], while `wanted` says that somebody listens.
     pub async fn send(
         self,
-        config: Config,
+        database: Database,
         drain: Drain,
         wanted: impl Fn() -> bool + Send + 'static,
     ) {
-        let mut link: Option<OwnLink> = None;
+        let mut link: Option<Link> = None;
         loop {
             tokio::select! {
                 () = self.0.wake.notified() => {}
@@ -74,7 +74,7 @@ impl Hints {
             let dirty = std::mem::take(&mut *self.0.dirty.lock());
             if !dirty.is_empty() && wanted() {
                 // A hint that cannot be sent is not sent later: the poll has been there by then.
-                link = notify(link.take(), &config, &drain, &payload(&dirty)).await.ok();
+                link = notify(link.take(), &database, &drain, &payload(&dirty)).await.ok();
             }
             sleep(HINTS_EVERY).await;
         }
@@ -82,19 +82,21 @@ impl Hints {
 }
 
 async fn notify(
-    link: Option<OwnLink>,
-    config: &Config,
+    link: Option<Link>,
+    database: &Database,
     drain: &Drain,
     payload: &str,
-) -> Result<OwnLink, StoreError> {
-    let mut own = match link {
-        Some(own) => own,
-        None => OwnLink::connect(config, drain).await?,
+) -> Result<Link, StoreError> {
+    let mut link = match link {
+        Some(link) if !link.is_stale(database) => link,
+        _ => Link::connect(database, drain).await?,
     };
-    let statement = own.link.prepared(NOTIFY).await?;
-    let sent = timeout(QUERY_WAIT_MAX, own.link.client.execute(&statement, &[&payload])).await;
-    sent.map_err(|_| StoreError::TimedOut)??;
-    Ok(own)
+    let sent = async {
+        let statement = link.prepared(NOTIFY).await?;
+        Ok::<_, StoreError>(link.client.execute(&statement, &[&payload]).await?)
+    };
+    timeout(QUERY_WAIT_MAX, sent).await.map_err(|_| StoreError::TimedOut)??;
+    Ok(link)
 }
 
 /// `{session}:{seq}` and so on; the database takes less than 8,000 bytes.
@@ -123,11 +125,11 @@ fn read(payload: &str) -> Vec<Hint> {
 
 /// Hears the hints of other instances until the instance stops; comes back with back-off when its connection is lost. What
 /// was said meanwhile is made up for by [`Hint::Everything`].
-pub async fn listen(config: Config, drain: Drain, heard: Arc<dyn Fn(Hint) + Send + Sync>) {
+pub async fn listen(database: Database, drain: Drain, heard: Arc<dyn Fn(Hint) + Send + Sync>) {
     let mut pause = RETRY_PAUSE_MIN;
     loop {
         let error = tokio::select! {
-            error = listen_once(&config, &heard, &mut pause) => error,
+            error = listen_once(&database, &heard, &mut pause) => error,
             () = drain.reached(Phase::Stopping) => return,
         };
         tracing::warn!(error = ?error, "hints are not heard; the poll goes on");
@@ -141,19 +143,15 @@ pub async fn listen(config: Config, drain: Drain, heard: Arc<dyn Fn(Hint) + Send
 
 /// Cancel safe: the connection is dropped with it. Ends only with an error.
 async fn listen_once(
-    config: &Config,
+    database: &Database,
     heard: &Arc<dyn Fn(Hint) + Send + Sync>,
     pause: &mut Duration,
 ) -> StoreError {
-    // A name of its own, so that operators can tell it from the others.
-    let mut config = config.clone();
-    config.application_name("plenum listener");
-    let connected = timeout(CONNECT_WAIT_MAX, config.connect(tokio_postgres::NoTls)).await;
-    let (client, mut connection) = match connected {
-        Ok(Ok(pair)) => pair,
-        Ok(Err(error)) => return error.into(),
-        Err(_) => return StoreError::TimedOut,
+    let (client, mut connection) = match database.named("plenum listener").open().await {
+        Ok(pair) => pair,
+        Err(error) => return error,
     };
+    let generation = database.generation();
     let receive = async {
         loop {
             match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
@@ -191,6 +189,7 @@ async fn listen_once(
     tokio::select! {
         error = receive => error,
         error = keep => error,
+        () = database.replaced(generation) => StoreError::NoPrimary, // another server has taken over
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use tokio_postgres::Config;
 use uuid::Uuid;
 
 use super::{Offer, Waiting};
@@ -15,10 +14,11 @@ use crate::drain::Drain;
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, VOTE_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
+use crate::store::connection::Database;
 use crate::store::votes::{Committed, VoteLink};
 
 pub(super) struct Committer {
-    config: Config,
+    database: Database,
     link: Option<VoteLink>,
     /// Answers of the batch before, written while the next one commits.
     answering: Option<JoinHandle<()>>,
@@ -38,8 +38,13 @@ enum Next {
 }
 
 impl Committer {
-    pub(super) fn new(config: Config, drain: Drain, metrics: Arc<Metrics>, offer: Offer) -> Self {
-        Self { config, link: None, answering: None, drain, metrics, offer }
+    pub(super) fn new(
+        database: Database,
+        drain: Drain,
+        metrics: Arc<Metrics>,
+        offer: Offer,
+    ) -> Self {
+        Self { database, link: None, answering: None, drain, metrics, offer }
     }
 
     /// Commits a batch and sees to its answers. Returns when the next batch may be sent.
@@ -102,11 +107,15 @@ impl Committer {
 
     async fn try_once(&mut self, name: Uuid, votes: &[Vote]) -> Result<Committed, StoreError> {
         let mut link = match self.link.take() {
-            Some(link) if !link.is_closed() => link,
-            _ => VoteLink::connect(&self.config, &self.drain).await?,
+            Some(link) if !link.is_over(&self.database) => link,
+            _ => VoteLink::connect(&self.database, &self.drain).await?,
         };
         let sent = Instant::now();
-        let result = link.cast(name, votes).await;
+        let mut result = link.cast(name, votes).await;
+        if result.is_ok() && link.is_over(&self.database) {
+            // Committed on a server that another has taken over from: only what that one has counts.
+            result = Err(StoreError::NoPrimary);
+        }
         if result.is_ok() {
             self.metrics.commit_seconds.observe(sent.elapsed().as_secs_f64());
         }

@@ -24,6 +24,7 @@ use crate::domain::{LoggedEvent, Verdict, Vote};
 use crate::drain::{Drain, Phase};
 use crate::limits::LANE_VOTES_MAX;
 use crate::metrics::Metrics;
+use crate::store::connection::Database;
 
 /// Where committed events are offered, with the moment of their commit; it must not wait.
 #[derive(Clone)]
@@ -60,10 +61,10 @@ struct Lane {
 }
 
 impl Votes {
-    /// Starts `lanes` lanes; each opens its own connection with `config`.
+    /// Starts `lanes` lanes; each opens its own connection to `database`.
     #[must_use]
     pub fn start(
-        config: &tokio_postgres::Config,
+        database: &Database,
         lanes: usize,
         drain: &Drain,
         metrics: &Arc<Metrics>,
@@ -74,7 +75,7 @@ impl Votes {
                 let (inbox, votes) = mpsc::channel(LANE_VOTES_MAX);
                 let age_ms = Arc::new(AtomicU64::new(0));
                 let committer = commit::Committer::new(
-                    config.clone(),
+                    database.clone(),
                     drain.clone(),
                     metrics.clone(),
                     offer.clone(),
