@@ -68,6 +68,11 @@ impl Burst {
         .await;
     }
 
+    /// How many votes were acked by now.
+    pub(crate) fn count(&self) -> usize {
+        self.acks.count.load(Ordering::Relaxed)
+    }
+
     /// Waits for all voters; what they remember.
     pub(crate) async fn ended(self) -> Vec<Ballot> {
         let ballots = within(90, "every voter is done", self.voters.join_all()).await;

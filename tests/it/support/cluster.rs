@@ -17,6 +17,9 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 /// Waits for its standard input to end, then stops the cluster and removes its directory.
 const WATCH: &str = r#"
 read -r _
+# One that a test froze does not stop, and would hold on to whatever it was given.
+first=$(head -n 1 "$2/data/postmaster.pid" 2>/dev/null)
+[ -z "$first" ] || kill -CONT "$first" $(pgrep -P "$first") 2>/dev/null
 "$1/pg_ctl" stop -s -m immediate -D "$2/data"
 cd / && rm -rf "$2"
 "#;
@@ -30,13 +33,17 @@ max_wal_size = 2GB
 checkpoint_timeout = 30min
 ";
 
+/// What the tests run; the clients' programs are of the same package or one that it brings along.
+const PROGRAMS: [&str; 6] =
+    ["initdb", "pg_ctl", "postgres", "pg_basebackup", "pg_dump", "pg_restore"];
+
 /// A running cluster, reachable as user `plenum` without a password.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    bin: PathBuf,
-    home: PathBuf,
+    pub(super) bin: PathBuf,
+    pub(super) home: PathBuf,
     port: u16,
-    owner: Option<(u32, u32)>,
+    pub(super) owner: Option<(u32, u32)>,
     watch: Child,
 }
 
@@ -49,6 +56,16 @@ pub(crate) fn shared() -> &'static Cluster {
 impl Cluster {
     /// Makes and starts a cluster in a fresh directory.
     pub(crate) fn start() -> Cluster {
+        let mut cluster = Cluster::prepare();
+        // --no-sync speeds up the making only: the server itself runs with fsync on.
+        cluster.run("initdb", ["--no-sync", "-U", "plenum", "-A", "trust", "-E", "UTF8"]);
+        cluster.configure(SETTINGS);
+        cluster.start_again();
+        cluster
+    }
+
+    /// A fresh directory, and the shell that watches over it.
+    pub(super) fn prepare() -> Cluster {
         let bin = find_binaries();
         let owner = unprivileged_owner();
         let home = tempfile::Builder::new().prefix("plenum-it-").tempdir().unwrap().keep();
@@ -58,20 +75,20 @@ impl Cluster {
         let mut watch = command(Path::new("sh"), &home, owner);
         watch.args(["-c", WATCH, "sh"]).arg(&bin).arg(&home);
         let watch = watch.stdin(Stdio::piped()).process_group(0).spawn().unwrap();
-        let mut cluster = Cluster { bin, home, port: 0, owner, watch };
-        // --no-sync speeds up the making only: the server itself runs with fsync on.
-        cluster.run("initdb", ["--no-sync", "-U", "plenum", "-A", "trust", "-E", "UTF8"]);
-        let settings = cluster.home.join("data/postgresql.conf");
+        Cluster { bin, home, port: 0, owner, watch }
+    }
+
+    /// Adds settings, with a port and a socket directory of its own.
+    pub(super) fn configure(&mut self, further: &str) {
+        let settings = self.home.join("data/postgresql.conf");
         let text = fs::read_to_string(&settings).unwrap();
-        cluster.port = free_port();
+        self.port = free_port();
         let own = format!(
-            "{text}\n{SETTINGS}\nport = {}\nunix_socket_directories = '{}'\n",
-            cluster.port,
-            cluster.home.display()
+            "{text}\n{further}\nport = {}\nunix_socket_directories = '{}'\n",
+            self.port,
+            self.home.display()
         );
         fs::write(&settings, own).unwrap();
-        cluster.start_again();
-        cluster
     }
 
     /// Starts it after it was killed; returns when it answers.
@@ -90,12 +107,12 @@ impl Cluster {
         kill9_with_children(self.postmaster());
     }
 
-    fn postmaster(&self) -> Pid {
+    pub(super) fn postmaster(&self) -> Pid {
         let text = fs::read_to_string(self.home.join("data/postmaster.pid")).unwrap();
         Pid::from_raw(text.lines().next().unwrap().trim().parse().unwrap()).unwrap()
     }
 
-    fn run<const N: usize>(&self, program: &str, arguments: [&str; N]) {
+    pub(super) fn run<const N: usize>(&self, program: &str, arguments: [&str; N]) {
         let mut command = command(&self.bin.join(program), &self.home, self.owner);
         let errors = self.home.join(format!("{program}.err"));
         let file = fs::File::create(&errors).unwrap();
@@ -135,7 +152,7 @@ pub(crate) fn kill9_with_children(first: Pid) {
 }
 
 /// Processes started by `parent`, as the process table has them now.
-fn children_of(parent: Pid) -> Vec<Pid> {
+pub(super) fn children_of(parent: Pid) -> Vec<Pid> {
     let listed = Command::new("pgrep").arg("-P").arg(parent.to_string()).output();
     let Ok(listed) = listed else { return children_in_proc(parent) };
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -170,7 +187,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn command(program: &Path, home: &Path, owner: Option<(u32, u32)>) -> Command {
+pub(super) fn command(program: &Path, home: &Path, owner: Option<(u32, u32)>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(home).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("LC_ALL", "C").env_remove("PGDATA").env_remove("PGPORT");
@@ -193,7 +210,7 @@ fn id(arguments: &[&str]) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// The directory of `initdb`, `pg_ctl` and `postgres`.
+/// The directory of [`PROGRAMS`].
 fn find_binaries() -> PathBuf {
     let mut places: Vec<PathBuf> =
         std::env::var_os("PG_BIN").map(PathBuf::from).into_iter().collect();
@@ -207,9 +224,7 @@ fn find_binaries() -> PathBuf {
         found.sort();
         places.extend(found.into_iter().rev().map(|path| path.join(rest)));
     }
-    let complete = |place: &PathBuf| {
-        ["initdb", "pg_ctl", "postgres"].iter().all(|name| place.join(name).is_file())
-    };
+    let complete = |place: &PathBuf| PROGRAMS.iter().all(|name| place.join(name).is_file());
     places.into_iter().find(complete).expect("PostgreSQL is not installed (or set PG_BIN)")
 }
 

@@ -41,6 +41,31 @@ impl TestDb {
         self.url_of(&self.name, port)
     }
 
+    /// The same database on any of several clusters, the first one first.
+    pub(crate) fn url_over(&self, ports: &[u16]) -> String {
+        let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let hosts = hosts.join(",");
+        format!(
+            "postgres://plenum@{hosts}/{}?sslmode=disable&target_session_attrs=read-write",
+            self.name
+        )
+    }
+
+    /// The same database on another cluster.
+    pub(crate) fn at(&self, cluster: &Cluster) -> TestDb {
+        TestDb { name: self.name.clone(), port: cluster.port() }
+    }
+
+    /// The database that every cluster has.
+    pub(crate) fn maintenance(cluster: &Cluster) -> TestDb {
+        TestDb { name: String::from("postgres"), port: cluster.port() }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The port of the cluster itself.
     pub(crate) fn port(&self) -> u16 {
         self.port

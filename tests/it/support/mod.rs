@@ -11,6 +11,7 @@ mod http;
 mod pgwire;
 mod proxy;
 mod raw;
+mod replication;
 mod room;
 mod server;
 mod waiting;

@@ -128,6 +128,14 @@ impl Server {
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// As `metric`, 0 where nothing was counted yet.
+    pub(crate) async fn metric_or_0(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.ops_get("/metrics").await.text();
+        let counted =
+            |line: &str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+        if text.lines().any(counted) { self.metric(name, labels).await } else { 0.0 }
+    }
+
     /// The process id.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
