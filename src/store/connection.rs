@@ -1,5 +1,5 @@
 //! One connection to PostgreSQL: how it is opened, proved fit and driven, and its prepared statements. Every wait has an end.
-//! All connections of the process are opened here, by [`Database::open`]; the embedded server alone has its database made over
+//! All connections of the process are opened here, by `Database::open`; the embedded server alone has its database made over
 //! its own socket.
 //!
 //! ```text
