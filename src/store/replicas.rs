@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 pub(super) struct OldRead {
     /// For the primary. `$1` is the session.
     pub(super) plain: &'static str,
-    /// For a replica: made by [`old_read`].
+    /// For a replica: made by `old_read!`.
     pub(super) proved: &'static str,
 }
 
