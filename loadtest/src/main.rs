@@ -6,7 +6,7 @@
 
 mod demo;
 mod failure;
-mod figures;
+mod load;
 mod message;
 mod participant;
 mod presenter;
@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Clients for a Plenum server: a demonstration, and figures that can be repeated.
+/// Clients for a Plenum server: a demonstration, and a load test that judges.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -35,12 +35,16 @@ struct Arguments {
 enum Command {
     /// A live poll with real participants: watch the bars move, then see that everything agrees.
     Demo(demo::DemoArguments),
-    /// Measure a server of its own on a fresh database, and write the figures down.
-    Figures(figures::FiguresArguments),
+    /// Put load on a server and hold what comes out against the requirements: exit code 0 or 1.
+    Load(Box<load::LoadArguments>),
+    /// The bare write loop that fan-out is compared with; started by `load`.
+    #[command(hide = true)]
+    BareLoop(load::BareLoopArguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(arguments)),
@@ -56,6 +60,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Every connection is a file: take as many as the system lets us.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Too few show as connections that cannot be made.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// Runs one command; `false` means that it ran and found something wrong.
 async fn run(arguments: Arguments) -> Result<bool, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -68,6 +81,7 @@ async fn run(arguments: Arguments) -> Result<bool, Failure> {
     };
     match arguments.command {
         Command::Demo(arguments) => Box::pin(demo::run(arguments, stop)).await,
-        Command::Figures(arguments) => Box::pin(figures::run(arguments, stop)).await,
+        Command::Load(arguments) => Box::pin(load::run(*arguments, stop)).await,
+        Command::BareLoop(arguments) => load::bare_loop(&arguments),
     }
 }

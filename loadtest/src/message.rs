@@ -20,6 +20,9 @@ pub(crate) struct Message<'a> {
     pub(crate) code: Option<&'a str>,
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) epoch: Option<&'a str>,
+    pub(crate) resumed: Option<bool>,
+    /// When the event was logged.
+    pub(crate) at: Option<&'a str>,
     #[serde(borrow)]
     pub(crate) data: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -54,6 +57,36 @@ struct Closed {
     results: Option<Results>,
 }
 
+/// The place of an event without parsing the rest: `seq` and `prev`, where the message begins as
+/// the server writes events. `None` says nothing about the message; then it has to be parsed.
+pub(crate) fn place_of(text: &[u8]) -> Option<(u64, u64)> {
+    let rest = text.strip_prefix(br#"{"type":"event","seq":"#)?;
+    let (seq, rest) = number(rest)?;
+    let (prev, rest) = number(rest.strip_prefix(br#","prev":"#)?)?;
+    rest.starts_with(b",").then_some((seq, prev))
+}
+
+/// The decimal number at the beginning, and what follows.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let length = text.iter().take_while(|digit| digit.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at_checked(length)?;
+    if digits.is_empty() || digits.len() > 18 {
+        return None;
+    }
+    let value = digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
+    Some((value, rest))
+}
+
+/// Milliseconds since midnight of a time like `2026-01-31T12:34:56.789Z`.
+pub(crate) fn milliseconds_of_day(at: &str) -> Option<u64> {
+    let clock = at.get(11..23)?.as_bytes();
+    let (hours, rest) = number(clock)?;
+    let (minutes, rest) = number(rest.strip_prefix(b":")?)?;
+    let (seconds, rest) = number(rest.strip_prefix(b":")?)?;
+    let (milliseconds, _) = number(rest.strip_prefix(b".")?)?;
+    Some(((hours * 60 + minutes) * 60 + seconds) * 1_000 + milliseconds)
+}
+
 /// The counts of one poll.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Results {
@@ -66,6 +99,22 @@ pub(crate) struct Results {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_read_without_parsing_and_only_where_they_stand_as_usual() {
+        let place = |text: &str| place_of(text.as_bytes());
+        assert_eq!(place(r#"{"type":"event","seq":58,"prev":7,"kind":"x"}"#), Some((58, 7)));
+        assert_eq!(place(r#"{"seq":58,"type":"event","prev":57}"#), None);
+        assert_eq!(place(r#"{"type":"event","seq":"58","prev":57,"#), None);
+        assert_eq!(place(r#"{"type":"event","seq":58"#), None);
+    }
+
+    #[test]
+    fn a_time_is_milliseconds_of_its_day() {
+        let at = "2026-01-31T01:02:03.456Z";
+        assert_eq!(milliseconds_of_day(at), Some(3_723_456));
+        assert_eq!(milliseconds_of_day("yesterday"), None);
+    }
 
     #[test]
     fn results_come_alone_or_with_a_closed_poll() {

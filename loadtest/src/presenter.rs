@@ -1,11 +1,15 @@
 //! What a presenter does by REST: makes a session and its polls, opens, closes, reads, exports.
 //! Must never retry: a refused call is a failure of the command that made it.
-//! Called by the demonstration and the figures.
+//! Called by the demonstration and the load test.
 
 use plenum_loadtest::client::{Answer, Api};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::failure::Failure;
+
+/// Polls are made and opened this many at a time, to get to the point sooner.
+const PREPARING_AT_ONCE: usize = 16;
 
 /// A session and the right to run it.
 #[derive(Debug, Clone)]
@@ -45,6 +49,45 @@ impl Presenter {
             .and_then(Value::as_u64)
             .and_then(|n| u32::try_from(n).ok())
             .ok_or_else(|| Failure::told("the new poll has no number"))
+    }
+
+    /// Makes and opens polls of four options, some at a time; returns their numbers in order.
+    pub(crate) async fn open_polls(&self, count: u32) -> Result<Vec<u32>, Failure> {
+        let mut making = JoinSet::new();
+        let mut polls = Vec::new();
+        for nth in 0..count {
+            let presenter = self.clone();
+            making.spawn(async move {
+                let poll = presenter.add_poll("Which?", &["a", "b", "c", "d"]).await?;
+                presenter.open(poll).await?;
+                Ok::<_, Failure>(poll)
+            });
+            if making.len() >= PREPARING_AT_ONCE || nth + 1 == count {
+                while let Some(one) = making.join_next().await {
+                    let one = one.map_err(|error| Failure::told(error.to_string()))?;
+                    polls.push(one?);
+                }
+            }
+        }
+        polls.sort_unstable();
+        Ok(polls)
+    }
+
+    /// Gives the session another title, which is an event for everybody.
+    pub(crate) async fn rename(&self, title: &str) -> Result<(), Failure> {
+        let path = format!("/v1/sessions/{}", self.session);
+        let body = json!({ "title": title });
+        let answer = self.api.patch(&path, Some(&self.token), Some(&body)).await?;
+        Failure::unless_ok("renaming a session", answer).map(|_| ())
+    }
+
+    /// The newest event of the session.
+    pub(crate) async fn last_seq(&self) -> Result<u64, Failure> {
+        let path = format!("/v1/sessions/{}", self.session);
+        let answer = self.api.get(&path, Some(&self.token)).await?;
+        let answer = Failure::unless_ok("reading a session", answer)?.json();
+        let seq = answer.get("last_seq").and_then(Value::as_u64);
+        seq.ok_or_else(|| Failure::told("a session without last_seq"))
     }
 
     /// Opens a poll.

@@ -1,5 +1,5 @@
 //! A small seeded generator (splitmix64), so that a run can be repeated vote for vote.
-//! Must never be used for anything secret. Called by the demonstration and the figures.
+//! Must never be used for anything secret. Called by the demonstration and the load test.
 
 /// The state of one generator.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! A server process of our own: started on free ports, watched until it is ready, stopped by
 //! SIGTERM, its temporary data removed. Also the readings of it that `/proc` gives.
-//! Must never touch a process that it did not start. Called by the demonstration and the figures.
+//! Must never touch a process that it did not start. Called by the demonstration and the load test.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,13 @@ impl Server {
         let stopped = self.stop().await;
         let value = outcome?;
         stopped.map(|()| value)
+    }
+
+    /// Kills the process without a word, as a power cut does.
+    pub(crate) async fn kill(mut self) -> Result<(), Failure> {
+        self.child.kill().await?;
+        remove(self.temporary.as_deref());
+        Ok(())
     }
 
     /// Stops the server and says if it did not end as it should.

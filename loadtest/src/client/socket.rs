@@ -361,7 +361,10 @@ fn end_of(error: WebSocketError) -> Result<Raw, ClientError> {
     }
 }
 
-async fn dial(target: &Target, source: Option<IpAddr>) -> Result<TcpStream, ClientError> {
+pub(super) async fn dial(
+    target: &Target,
+    source: Option<IpAddr>,
+) -> Result<TcpStream, ClientError> {
     let Some(source) = source else {
         return Ok(TcpStream::connect((target.host.as_str(), target.port)).await?);
     };
@@ -375,7 +378,7 @@ async fn dial(target: &Target, source: Option<IpAddr>) -> Result<TcpStream, Clie
 }
 
 /// What the server must answer to `key`: proof that it speaks WebSocket, not an echo of headers.
-fn accept_of(key: &str) -> String {
+pub(super) fn accept_of(key: &str) -> String {
     let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_SUFFIX).finalize();
     base64::engine::general_purpose::STANDARD.encode(digest)
 }

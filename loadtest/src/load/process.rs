@@ -1,5 +1,6 @@
 //! Readings of a process that Linux gives: memory that is its own share, and processor time.
-//! Must never be pointed at a process that this program did not start. Called by the parts.
+//! Must never be pointed at a process that this program did not start. Called by `fleet`
+//! and the yardsticks.
 
 use crate::failure::Failure;
 
@@ -23,6 +24,20 @@ pub(super) fn cpu_of(pid: i32) -> Result<f64, Failure> {
     ticks_in(&text)
         .map(|ticks| ticks / TICKS)
         .ok_or_else(|| Failure::told("a stat line that makes no sense"))
+}
+
+/// Processor seconds of this program.
+pub(super) fn own_cpu() -> Result<f64, Failure> {
+    cpu_of(i32::try_from(std::process::id()).unwrap_or_default())
+}
+
+/// Connections that the system turned away since it started because a listener's queue was full.
+pub(super) fn listen_overflows() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/net/netstat").ok()?;
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let at = names.split_whitespace().position(|name| name == "ListenOverflows")?;
+    values.split_whitespace().nth(at)?.parse().ok()
 }
 
 /// Processor seconds used so far by a process and its children that still live: a PostgreSQL.

@@ -1,11 +1,11 @@
-//! What the person at the terminal sees while figures are taken: one line that moves.
-//! Must never write to stdout, which is for results. Called by every part.
+//! What the person at the terminal sees while scenarios run: one line that moves.
+//! Must never write to stdout, which is for results. Called by `mod` and `stage`.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// One line on stderr; nothing where stderr is no terminal, except a line for each round.
+/// One line on stderr; nothing where stderr is no terminal, except a line for each result.
 #[derive(Debug)]
 pub(super) struct Progress {
     line: ProgressBar,
