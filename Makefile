@@ -7,10 +7,16 @@ CARGO = cargo
 TARGET = $${CARGO_TARGET_DIR:-target}
 # What `make run` and `make demo` pass on, as in: make run ARGS="--listen 0.0.0.0:8080 --api-key …"
 ARGS =
+# What `make loadtest` is about: a scenario by name, and a server of yours, its address for operators and its key.
+SCENARIO =
+URL =
+OPS_URL =
+API_KEY =
+LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
 .PHONY: help run demo test format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
-	figures protocol-hash clean packages test-packages rust
+	loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -58,12 +64,28 @@ readme-check: rust packages ## run the README's commands against a server of the
 	$(CARGO) build --locked --bin plenum
 	scripts/readme-check.sh
 
-check: format-check lint test readme-check ## what CI runs: format-check, lint, test, readme-check
+check: format-check lint test readme-check loadtest-smoke bench-smoke ## what CI runs: format-check, lint, test, readme-check, the two smokes
 
-figures: rust packages ## measure the first figures again into bench/results
-	scripts/packages.sh install pgbench
-	$(CARGO) build --release --locked --workspace --bins
-	"$(TARGET)/release/plenum-loadtest" figures $(ARGS)
+loadtest: rust packages ## load a server and judge it; SCENARIO=burst, URL=https://… OPS_URL=… API_KEY=… for yours
+	@scripts/packages.sh install pgbench
+	@$(CARGO) build --release --locked --workspace --bins
+	@SCENARIO="$(SCENARIO)" URL="$(URL)" OPS_URL="$(OPS_URL)" API_KEY="$(API_KEY)"; \
+	$${API_KEY:+env PLENUM_API_KEY="$$API_KEY"} "$(TARGET)/release/plenum-loadtest" load $(LOAD) $(ARGS)
+
+loadtest-smoke: rust packages ## every kind of scenario, small, in seconds: does the load test still work?
+	$(CARGO) build --locked --workspace --bins
+	"$(TARGET)/debug/plenum-loadtest" load --set smoke $(ARGS)
+
+bench: rust packages ## micro-benches of the pieces
+	$(CARGO) bench --locked --bench pure --bench engines $(ARGS)
+
+bench-smoke: rust packages
+	$(CARGO) bench --locked --profile dev --bench pure --bench engines -- --test
+
+bench-peers: rust packages ## the same work on other servers, side by side (installs nginx, nchan and Node.js)
+	@scripts/packages.sh install nchan node
+	@$(CARGO) build --release --locked --workspace --bins
+	bench/peers/run.sh $(ARGS)
 
 protocol-hash: ## write the hash of src/wire into docs/PROTOCOL.md, once the page is true again
 	scripts/protocol-hash.sh --write

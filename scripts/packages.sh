@@ -18,6 +18,8 @@ curl           curl              curl                -
 shellcheck     shellcheck        ShellCheck          shellcheck
 python         python3-venv      python3-pip         -
 faketime       faketime          libfaketime         libfaketime
+nchan          libnginx-mod-nchan -                  -
+node           nodejs            nodejs              node
 '
 # The oldest PostgreSQL whose features the schema uses.
 postgres_oldest=14
@@ -59,6 +61,7 @@ has() {
         postgres) has_postgres ;;
         pgbench) has_pgbench ;;
         build) command -v cc >/dev/null 2>&1 ;;
+        nchan) ls /usr/lib/nginx/modules/ngx_nchan_module.so >/dev/null 2>&1 ;;
         python) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
         *) command -v "$1" >/dev/null 2>&1 ;;
     esac
@@ -68,6 +71,7 @@ describe() {
     case $1 in
         postgres) echo "the PostgreSQL server programs (initdb, postgres, pg_ctl; version $postgres_oldest or newer)" ;;
         build) echo "a C compiler (cc)" ;;
+        nchan) echo "nginx with the nchan module" ;;
         python) echo "Python 3 with venv and pip" ;;
         *) echo "$1" ;;
     esac

@@ -146,7 +146,7 @@ impl<'a> Stage<'a> {
                 server_cpu: watch.server_cpu(),
                 postgres_cpu: watch.postgres_cpu(),
                 own_cpu,
-                memory: if nth % SAMPLES_PER_MEMORY == 0 { watch.memory() } else { None },
+                memory: if nth.is_multiple_of(SAMPLES_PER_MEMORY) { watch.memory() } else { None },
                 acks: self.meter.acks.load(Ordering::Relaxed),
                 events: self.meter.events.load(Ordering::Relaxed),
                 slowest_ack: self.meter.slowest_ack.swap(0, Ordering::Relaxed),

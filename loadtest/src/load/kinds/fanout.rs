@@ -46,7 +46,7 @@ struct Parameters {
 /// Who makes events.
 #[derive(Clone)]
 enum Driver {
-    Server(Presenter),
+    Server(Box<Presenter>),
     Bare(Arc<Mutex<BareLoop>>),
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
     let mut members = crowd::join(&stage.doors, &presenter.code, asked.subscribers).await?;
     let bytes = length_of_event(&presenter, &mut members).await?;
     let bare = BareLoop::start(bytes, asked.in_flight > 1).await?;
-    let (bare_pid, roster) = (bare.pid, Roster::of(vec![bare.url.clone()]));
+    let roster = Roster::of(vec![bare.url.clone()]);
     let mut bare_members = crowd::join(&Doors::new(roster, true), "-", asked.subscribers).await?;
     let bare = Arc::new(Mutex::new(bare));
     bare.lock().await.take_control().await?;
@@ -83,53 +83,33 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
     let (mut first, mut bare_first) = (presenter.last_seq().await? + 1, 1);
     let (lonely, _) = stage.session(0).await?;
     let mut lonely_first = lonely.last_seq().await? + 1;
-    let ours = Driver::Server(presenter.clone());
+    let ours = Driver::Server(Box::new(presenter.clone()));
+    let alone = Driver::Server(Box::new(lonely.clone()));
+    let loop_ = Driver::Bare(Arc::clone(&bare));
     for round in 1..=asked.rounds {
         let name = format!("round {round} of {}", asked.rounds);
         stage.now(&format!("{name}: nobody there"));
-        let pids = None;
-        let alone =
-            flat(stage, &asked, &Driver::Server(lonely.clone()), Vec::new(), lonely_first, pids)
-                .await?;
+        let without = flat(stage, &asked, &alone, (Vec::new(), lonely_first)).await?;
         stage.now(&format!("{name}: {} subscribers", asked.subscribers));
-        let own = flat(stage, &asked, &ours, members, first, None).await?;
+        let own = flat(stage, &asked, &ours, (members, first)).await?;
         stage.now(&format!("{name}: bare write loop"));
-        let driver = Driver::Bare(Arc::clone(&bare));
-        let yard = flat(stage, &asked, &driver, bare_members, bare_first, Some(bare_pid)).await?;
-        lonely_first += u64::from(asked.events);
-        (first, bare_first) =
-            (first + u64::from(asked.events), bare_first + u64::from(asked.events));
-        report(stage, &asked, &own, &alone, &yard);
+        let yard = flat(stage, &asked, &loop_, (bare_members, bare_first)).await?;
+        let events = u64::from(asked.events);
+        (lonely_first, first, bare_first) =
+            (lonely_first + events, first + events, bare_first + events);
+        report(stage, &asked, &own, &without, &yard);
         (members, bare_members) = (own.members, yard.members);
         if asked.timed_events > 0 {
             stage.now(&format!("{name}: on a timetable"));
-            let own = timed(stage, &asked, &ours, members, first).await?;
-            let yard = timed(stage, &asked, &driver, bare_members, bare_first).await?;
-            let timed = u64::from(asked.timed_events);
-            (first, bare_first) = (first + timed, bare_first + timed);
-            stage.sheet.latencies(
-                "timed",
-                "On a timetable, from the moment the call was due",
-                &own.from_moment,
-            );
-            stage.sheet.latencies(
-                "timed_first",
-                "On a timetable, from the first that had it",
-                &own.from_first,
-            );
-            stage.sheet.latencies(
-                "bare_timed",
-                "Bare write loop, from the moment",
-                &yard.from_moment,
-            );
-            stage.sheet.latencies(
-                "bare_timed_first",
-                "Bare write loop, from the first that had it",
-                &yard.from_first,
-            );
+            let own = timed(stage, &asked, &ours, (members, first)).await?;
+            let yard = timed(stage, &asked, &loop_, (bare_members, bare_first)).await?;
+            let events = u64::from(asked.timed_events);
+            (first, bare_first) = (first + events, bare_first + events);
+            report_timed(stage, &own, &yard);
             (members, bare_members) = (own.members, yard.members);
         }
     }
+    drop((ours, alone, loop_));
     stage.sheet.check("every event reached every subscriber, in order, once", []);
     presenter.delete().await?;
     lonely.delete().await?;
@@ -170,13 +150,15 @@ async fn flat(
     stage: &mut Stage<'_>,
     asked: &Parameters,
     driver: &Driver,
-    members: Vec<Participant>,
-    first: u64,
-    pid: Option<i32>,
+    (members, first): (Vec<Participant>, u64),
 ) -> Result<Done, Failure> {
     let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
     let board = Board::new(first, count, asked.events, asked.in_flight, &stage.meter);
     let reading = board.read(members);
+    let pid = match driver {
+        Driver::Server(_) => None,
+        Driver::Bare(bare) => Some(bare.lock().await.pid),
+    };
     let before = pid.map(process::cpu_of).transpose()?;
     let each = asked.events / asked.in_flight;
     let work = async {
@@ -214,8 +196,7 @@ async fn timed(
     stage: &mut Stage<'_>,
     asked: &Parameters,
     driver: &Driver,
-    members: Vec<Participant>,
-    first: u64,
+    (members, first): (Vec<Participant>, u64),
 ) -> Result<Done, Failure> {
     let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
     let board = Board::new(first, count, asked.timed_events, asked.timed_events, &stage.meter);
@@ -282,4 +263,14 @@ fn report(stage: &mut Stage<'_>, asked: &Parameters, own: &Done, alone: &Done, y
         "{:.0} deliveries/s, {cost:.2} s of server CPU per million",
         deliveries / own.seconds
     ));
+}
+
+fn report_timed(stage: &mut Stage<'_>, own: &Done, yard: &Done) {
+    let sheet = &mut stage.sheet;
+    let label = "On a timetable, from the moment the call was due";
+    sheet.latencies("timed", label, &own.from_moment);
+    let label = "On a timetable, from the first that had it";
+    sheet.latencies("timed_first", label, &own.from_first);
+    sheet.latencies("bare_timed", "Bare write loop, from the moment", &yard.from_moment);
+    sheet.latencies("bare_timed_first", "Bare write loop, from the first", &yard.from_first);
 }

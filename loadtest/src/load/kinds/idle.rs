@@ -75,6 +75,13 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
         "% of a core",
         share,
     );
+    line(stage, points);
+    drop(idling);
+    presenter.delete().await
+}
+
+/// What one connection costs, and none.
+fn line(stage: &mut Stage<'_>, points: Vec<(f64, f64)>) {
     if points.len() > 1 {
         let (slope, intercept) = line_through(&points);
         stage.sheet.figure("slope_kib", "Memory per connection (slope)", "KiB", slope / 1024.0);
@@ -96,8 +103,6 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
                 .collect(),
         });
     }
-    drop(idling);
-    presenter.delete().await
 }
 
 /// Reads, and thereby answers pings, until the task is dropped; fails if the server hangs up.

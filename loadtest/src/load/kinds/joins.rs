@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,7 +16,7 @@ use crate::load::hall::nanoseconds;
 use crate::load::sheet::new_histogram;
 use crate::load::stage::Stage;
 use crate::load::{crowd, process};
-use crate::participant::Participant;
+use crate::participant::{Participant, Place};
 
 /// No storm takes this long on a server that works.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -62,32 +63,10 @@ async fn storm(
     stage.now(&name);
     let (presenter, _) = stage.session(1).await?;
     let begin = Instant::now() + LEAD;
-    let (sender, mut due) = mpsc::channel(count as usize);
-    let schedule = clock::even(begin, count, over).into_iter().map(|moment| (moment, ())).collect();
     let overflows = process::listen_overflows();
     let doors = &stage.doors;
     let places: Vec<_> = (0..count).map(|_| doors.next()).collect();
-    let code = presenter.code.clone();
-    let work = async {
-        let late = clock::run(schedule, move |moment, ()| sender.try_send(moment).is_ok());
-        let mut joining = JoinSet::new();
-        let mut places = places.into_iter();
-        while let (Some(moment), Some(place)) = (due.recv().await, places.next()) {
-            let code = code.clone();
-            joining.spawn(async move {
-                let member = Participant::join(place, &code).await?;
-                Ok::<_, Failure>((member, moment.elapsed()))
-            });
-        }
-        let (mut members, mut taken) = (Vec::new(), new_histogram()?);
-        while let Some(one) = joining.join_next().await {
-            let (member, took) = crowd::ended(one)?;
-            taken.saturating_record(nanoseconds(took));
-            members.push(member);
-        }
-        let late = late.await.map_err(|_| Failure::told("the clock's thread ended early"))?;
-        Ok::<_, Failure>((members, taken, late))
-    };
+    let work = come(begin, over, places, presenter.code.clone());
     let work = async {
         timeout(WITHIN, work)
             .await
@@ -127,4 +106,35 @@ async fn storm(
     presenter.delete().await?;
     tokio::time::sleep(REST).await;
     Ok(())
+}
+
+/// Everybody comes at their moment; who they are, how long each took, how late the latest began.
+async fn come(
+    begin: Instant,
+    over: Duration,
+    places: Vec<Place>,
+    code: String,
+) -> Result<(Vec<Participant>, Histogram<u64>, Duration), Failure> {
+    let count = u32::try_from(places.len()).unwrap_or(u32::MAX);
+    let (sender, mut due) = mpsc::channel(places.len());
+    let moments = clock::even(begin, count, over).into_iter();
+    let schedule = moments.map(|moment| (moment, ())).collect();
+    let late = clock::run(schedule, move |moment, ()| sender.try_send(moment).is_ok());
+    let mut joining = JoinSet::new();
+    let mut places = places.into_iter();
+    while let (Some(moment), Some(place)) = (due.recv().await, places.next()) {
+        let code = code.clone();
+        joining.spawn(async move {
+            let member = Participant::join(place, &code).await?;
+            Ok::<_, Failure>((member, moment.elapsed()))
+        });
+    }
+    let (mut members, mut taken) = (Vec::new(), new_histogram()?);
+    while let Some(one) = joining.join_next().await {
+        let (member, took) = crowd::ended(one)?;
+        taken.saturating_record(nanoseconds(took));
+        members.push(member);
+    }
+    let late = late.await.map_err(|_| Failure::told("the clock's thread ended early"))?;
+    Ok((members, taken, late))
 }

@@ -221,8 +221,8 @@ pub(super) async fn cast(
 /// Reads the results by REST on a timetable, as long as the votes last.
 async fn rest_probe(presenter: &Presenter, round: &Round) -> Result<Histogram<u64>, Failure> {
     let mut taken = new_histogram()?;
-    let count = (round.over.as_secs_f64() * f64::from(round.rest_per_second)) as u64;
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let milliseconds = round.over.as_millis() * u128::from(round.rest_per_second);
+    let count = u32::try_from(milliseconds / 1_000).unwrap_or(u32::MAX);
     let (sender, mut calls) = mpsc::channel(count.max(1) as usize);
     let schedule = clock::even(Instant::now() + LEAD, count, round.over);
     let schedule = schedule.into_iter().map(|moment| (moment, ())).collect();

@@ -23,11 +23,17 @@ struct Chart {
     svg: String,
     legend: Vec<String>,
     title: String,
+    unit: String,
 }
 
 impl Chart {
     fn new(title: &str) -> Chart {
-        Chart { svg: String::new(), legend: Vec::new(), title: title.to_owned() }
+        Chart {
+            svg: String::new(),
+            legend: Vec::new(),
+            title: title.to_owned(),
+            unit: String::new(),
+        }
     }
 
     fn add(&mut self, text: &str) {
@@ -44,7 +50,7 @@ impl Chart {
                 WIDTH - RIGHT, LEFT - 6.0, y + 4.0, short(value)
             ));
         }
-        self.add(&format!(r#"<text class="unit" x="4" y="10">{}</text>"#, escape(unit)));
+        unit.clone_into(&mut self.unit);
     }
 
     fn tick(&mut self, x: f64, text: &str) {
@@ -76,8 +82,9 @@ impl Chart {
 
     fn finish(self) -> String {
         format!(
-            r#"<figure><figcaption>{}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}">{}</svg><div class="legend">{}</div></figure>"#,
+            r#"<figure><figcaption>{} <small>{}</small></figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}">{}</svg><div class="legend">{}</div></figure>"#,
             escape(&self.title),
+            escape(&self.unit),
             escape(&self.title),
             self.svg,
             self.legend.concat()
@@ -129,8 +136,10 @@ pub(super) fn lines(title: &str, series: &[&Series]) -> String {
         let share = f64::from(step) / 5.0;
         let value = low + (high - low) * share;
         let unit = if step == 5 { first.map_or("", |one| one.x_unit.as_str()) } else { "" };
-        let text = if over_time {
-            format!("{value:.0} {unit}")
+        let text = if over_time && high - low < 10.0 {
+            format!("{:.1} {unit}", value - low)
+        } else if over_time {
+            format!("{:.0} {unit}", value - low)
         } else {
             format!("{} {unit}", short(value.round()))
         };

@@ -26,17 +26,25 @@ pub(super) fn page(report: &Report, baseline: Option<&Report>) -> String {
         .filter(|one| one.faults.is_empty())
         .count();
     let seconds: f64 = report.findings.iter().map(|one| one.seconds).sum();
+    let all = verdicts().count();
+    let requirements = if report.judged {
+        format!(
+            "<div><dt>requirements met</dt><dd class=\"{class}\">{met}<small> of {all}</small></dd></div>"
+        )
+    } else {
+        String::new() // speed was not judged
+    };
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\"><title>Plenum load test: {word}</title>\
          <style>{STYLE}</style></head><body><header><div><p class=\"over\">Plenum load test · {}</p>\
          <h1>{word}</h1></div><dl class=\"tiles\">\
-         <div><dt>requirements met</dt><dd class=\"{class}\">{met}<small> of {}</small></dd></div>\
+         {}\
          <div><dt>checks held</dt><dd>{held}<small> of {checks}</small></dd></div>\
          <div><dt>scenarios</dt><dd>{}</dd></div><div><dt>minutes</dt><dd>{:.1}</dd></div></dl></header><main>",
         escape(&report.facts.date),
-        verdicts().count(),
+        requirements,
         report.findings.len(),
         seconds / 60.0
     );
@@ -156,7 +164,8 @@ fn pictures(html: &mut String, finding: &Finding) {
     }
     let mut drawn: Vec<&str> = Vec::new();
     for series in &finding.series {
-        if !drawn.contains(&series.chart.as_str()) {
+        // Two points are no course.
+        if series.points.len() > 2 && !drawn.contains(&series.chart.as_str()) {
             drawn.push(&series.chart);
             let same: Vec<_> =
                 finding.series.iter().filter(|one| one.chart == series.chart).collect();
