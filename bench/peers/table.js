@@ -1,0 +1,51 @@
+// Medians of what run.sh measured, as a Markdown table with ratios to Plenum.
+'use strict';
+const fs = require('node:fs');
+const [folder, rounds] = [process.argv[2], Number(process.argv[3])];
+const found = {};
+const add = (name, key, value) => ((found[name] ??= {})[key] ??= []).push(Number(value));
+
+for (const line of fs.readFileSync(`${folder}/lines`, 'utf8').trim().split('\n')) {
+  const [name, what, rate, cpu] = line.split(' ');
+  if (rate === 'failed') continue;
+  add(name, what, rate);
+  add(name, `${what}-cpu`, cpu);
+}
+const figure = (file, scenario, key) => {
+  const report = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const one = report.findings.find((one) => one.name === scenario)?.figures.find((one) => one.key === key);
+  return one ? one.rounds[0] : NaN;
+};
+for (let round = 1; round <= rounds; round += 1) {
+  const one = `${folder}/plenum-${round}/report.json`;
+  const together = `${folder}/plenum-together-${round}/report.json`;
+  add('plenum', 'fanout-500-1', figure(one, 'fanout_500', 'deliveries'));
+  add('plenum', 'fanout-500-1-cpu', figure(one, 'fanout_500', 'cpu_net'));
+  add('plenum', 'fanout-500-16', figure(together, 'fanout_500', 'deliveries'));
+  add('plenum', 'fanout-500-16-cpu', figure(together, 'fanout_500', 'cpu_net'));
+  add('plenum', 'votes-200-8', figure(one, 'flat_out', 'votes_per_second'));
+  add('plenum', 'votes-200-8-cpu', figure(one, 'flat_out', 'server_cpu_us'));
+  add('bare write loop', 'fanout-500-1', figure(one, 'fanout_500', 'bare_deliveries'));
+  add('bare write loop', 'fanout-500-1-cpu', figure(one, 'fanout_500', 'bare_cpu'));
+  add('bare write loop', 'fanout-500-16', figure(together, 'fanout_500', 'bare_deliveries'));
+  add('bare write loop', 'fanout-500-16-cpu', figure(together, 'fanout_500', 'bare_cpu'));
+  add('pgbench, insert only', 'votes-200-8', figure(one, 'flat_out', 'pgbench_insert'));
+}
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+const columns = [
+  ['fanout-500-1', 'deliveries/s, one at a time'], ['fanout-500-1-cpu', 'CPU s/million'],
+  ['fanout-500-16', 'deliveries/s, 16 on the way'], ['fanout-500-16-cpu', 'CPU s/million'],
+  ['votes-200-1', 'votes/s, one on the way'], ['votes-200-8', 'votes/s, 8 on the way'], ['votes-200-8-cpu', 'server CPU µs/vote'],
+];
+console.log(`| server | ${columns.map((one) => one[1]).join(' | ')} |`);
+console.log(`| --- |${columns.map(() => ' ---: |').join('')}`);
+for (const [name, figures] of Object.entries(found)) {
+  const cells = columns.map(([key]) => {
+    if (!figures[key]) return '–';
+    const value = median(figures[key]);
+    const ratio = found.plenum?.[key] && name !== 'plenum' ? ` (${(value / median(found.plenum[key])).toFixed(2)} ×)` : '';
+    return `${value >= 100 ? Math.round(value).toLocaleString('en') : value.toFixed(2)}${ratio}`;
+  });
+  console.log(`| ${name} | ${cells.join(' | ')} |`);
+}
+console.log(`\nMedians of ${rounds}; in brackets, as a multiple of Plenum's.`);
