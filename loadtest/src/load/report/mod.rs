@@ -112,7 +112,7 @@ impl Report {
     /// Writes `report.json` and `report.html`.
     pub(super) fn write(&self, folder: &Path, baseline: Option<&Report>) -> Result<(), Failure> {
         std::fs::create_dir_all(folder)?;
-        let json = serde_json::to_string_pretty(self)
+        let json = serde_json::to_string(self)
             .map_err(|error| Failure::told(format!("the report: {error}")))?;
         std::fs::write(folder.join("report.json"), json + "\n")?;
         std::fs::write(folder.join("report.html"), html::page(self, baseline))?;

@@ -33,7 +33,7 @@ pub(super) fn table(report: &Report, baseline: Option<&Report>) -> String {
 
 fn verdicts(report: &Report, baseline: Option<&Report>) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::ASCII_MARKDOWN);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     let mut header = vec!["", "scenario", "requirement", "figure", "target", "to yardstick"];
     header.extend(baseline.map(|_| "earlier"));

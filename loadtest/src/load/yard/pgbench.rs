@@ -17,7 +17,7 @@ pub(in crate::load) enum Script {
     InsertAndTally,
 }
 
-const CLIENTS: [u32; 3] = [4, 8, 16];
+const CLIENTS: [u32; 4] = [4, 8, 16, 32];
 /// Worker threads of pgbench: as many as the figures' machine has cores.
 const THREADS: u32 = 2;
 
