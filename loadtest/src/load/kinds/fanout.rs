@@ -271,6 +271,14 @@ fn report_timed(stage: &mut Stage<'_>, own: &Done, yard: &Done) {
     sheet.latencies("timed", label, &own.from_moment);
     let label = "On a timetable, from the first that had it";
     sheet.latencies("timed_first", label, &own.from_first);
-    sheet.latencies("bare_timed", "Bare write loop, from the moment", &yard.from_moment);
-    sheet.latencies("bare_timed_first", "Bare write loop, from the first", &yard.from_first);
+    sheet.latencies(
+        "bare_timed",
+        "Bare write loop on a timetable, from the moment",
+        &yard.from_moment,
+    );
+    sheet.latencies(
+        "bare_timed_first",
+        "Bare write loop on a timetable, from the first",
+        &yard.from_first,
+    );
 }
