@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use plenum::config::database::Address;
 use plenum::domain::{
     Answer, Ballot, Draft, EventKind, LoggedEvent, ParticipantId, PollKind, PollNumber,
     ResultsMode, Seq, SessionId, Timestamp, Verdict, Vote, VoteId,
@@ -19,10 +20,12 @@ use plenum::feed::{Feed, Settings, Target, TargetGone, Who};
 use plenum::metrics::Metrics;
 use plenum::outbox::Outbox;
 use plenum::ring::{Cursor, Ring};
+use plenum::store::connection::{Database, Role};
 use plenum::store::control::NewSession;
 use plenum::store::embedded::Embedded;
+use plenum::store::history::History;
 use plenum::store::votes::VoteLink;
-use plenum::store::{Store, connection, migrate, partitions};
+use plenum::store::{Store, migrate, partitions};
 use plenum::vote::{Answers, Offer, Votes};
 use plenum::wire::frame;
 use tokio::io::AsyncReadExt;
@@ -36,7 +39,7 @@ struct Ground {
     runtime: Runtime,
     embedded: Option<Embedded>,
     _folder: tempfile::TempDir,
-    config: tokio_postgres::Config,
+    database: Database,
     store: Store,
     drain: Drain,
     metrics: Arc<Metrics>,
@@ -50,12 +53,14 @@ impl Ground {
         let metrics = Arc::new(Metrics::new().unwrap());
         let drain = Drain::new(metrics.tasks.clone());
         let session = SessionId(Uuid::now_v7());
-        let (embedded, config, store) = runtime.block_on(async {
+        let (embedded, database, store) = runtime.block_on(async {
             let embedded = Embedded::start(folder.path()).await.unwrap();
-            let config = connection::config(&embedded.url()).unwrap();
-            migrate::migrate(&config, &drain).await.unwrap();
-            partitions::keep_up(&config, &drain).await.unwrap();
-            let store = Store::new(config.clone(), metrics.clone());
+            let address = Address::parse(&embedded.url()).unwrap();
+            let history = History::new(&metrics);
+            let database = Database::new(&address, Role::Primary, &history).unwrap();
+            migrate::migrate(&database, &drain).await.unwrap();
+            partitions::keep_up(&database, &drain).await.unwrap();
+            let store = Store::new(&database, &[], &drain, metrics.clone());
             let new = NewSession {
                 id: session,
                 codes: &["12345678".to_owned()],
@@ -75,10 +80,10 @@ impl Ground {
             };
             store.create_poll(session, &draft).await.unwrap();
             store.open_poll(session, PollNumber(1)).await.unwrap();
-            (embedded, config, store)
+            (embedded, database, store)
         });
         let embedded = Some(embedded);
-        Ground { runtime, embedded, _folder: folder, config, store, drain, metrics, session }
+        Ground { runtime, embedded, _folder: folder, database, store, drain, metrics, session }
     }
 
     /// One vote of somebody new.
@@ -124,7 +129,7 @@ fn votes(c: &mut Criterion) {
     let mut group = c.benchmark_group("votes");
     group.sample_size(20).measurement_time(Duration::from_secs(4));
     let mut link =
-        ground.runtime.block_on(VoteLink::connect(&ground.config, &ground.drain)).unwrap();
+        ground.runtime.block_on(VoteLink::connect(&ground.database, &ground.drain)).unwrap();
     for size in [1_usize, 100, 1_000] {
         group.throughput(Throughput::Elements(size as u64));
         group.bench_with_input(
@@ -149,7 +154,7 @@ fn votes(c: &mut Criterion) {
     let votes = {
         let _on = ground.runtime.enter();
         let offer = Offer(Arc::new(|_, _| {}));
-        Votes::start(&ground.config, 1, &ground.drain, &ground.metrics, &offer)
+        Votes::start(&ground.database, 1, &ground.drain, &ground.metrics, &offer)
     };
     for size in [1_usize, 1_000, 5_000] {
         group.throughput(Throughput::Elements(size as u64));
@@ -209,7 +214,6 @@ fn hub(c: &mut Criterion) {
     let ground = Ground::lay();
     let (_sender, instances) = tokio::sync::watch::channel(Vec::new());
     let settings = Settings {
-        epoch: "bench".to_owned(),
         public_url: "http://localhost".to_owned(),
         poll_interval: Duration::from_secs(3_600),
         instance_id: "bench".to_owned(),

@@ -103,7 +103,14 @@ fn empty_state() -> LiveState {
         expected_participants: None,
     };
     let (polls, results, results_seqs) = (Vec::new(), Vec::new(), Vec::new());
-    LiveState::from(Snapshot { session, seq: Seq(0), polls, results, results_seqs })
+    LiveState::from(Snapshot {
+        session,
+        seq: Seq(0),
+        polls,
+        results,
+        results_seqs,
+        epoch: String::from("bench"),
+    })
 }
 
 fn fold(c: &mut Criterion) {
