@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! database (own or embedded) ─► migrations ─► feed, lanes ─► listeners ─► ready
-//! SIGTERM or /drain ─► draining: bye, spread out ─► stopping: last votes committed and answered ─► database stopped
+//! SIGTERM or /drain ─► announcing: balancers hear of it ─► draining: bye, spread out ─► stopping: last votes committed and answered ─► database stopped
 //! ```
 
 mod history;
@@ -22,7 +22,7 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::addresses::FailedJoins;
 use crate::auth::Signer;
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::domain::LoggedEvent;
 use crate::drain::{Drain, Phase};
@@ -82,10 +82,13 @@ pub struct App {
     edge: Arc<Edge>,
     embedded: Option<Embedded>,
     drain_max: Duration,
+    drain_notice: Duration,
     /// Where it listens.
     pub listen: SocketAddr,
     /// Where operators reach it.
     pub ops_listen: SocketAddr,
+    /// Where balancers ask how it stands, if they may.
+    pub agent_listen: Option<SocketAddr>,
     /// How to connect to its database, where that is its own.
     pub embedded_url: Option<String>,
 }
@@ -100,10 +103,20 @@ impl App {
             Some(_) => None,
             None => Some(Embedded::start(&config.data_dir).await?),
         };
+        let (drain_max, drain_notice) = (config.drain, config.drain_notice);
         match Self::serve(config, embedded.as_ref().map(Embedded::url)).await {
-            Ok((edge, listen, ops_listen, drain_max)) => {
+            Ok((edge, [listen, ops_listen], agent_listen)) => {
                 let embedded_url = embedded.as_ref().map(Embedded::url);
-                Ok(Self { edge, embedded, drain_max, listen, ops_listen, embedded_url })
+                Ok(Self {
+                    edge,
+                    embedded,
+                    drain_max,
+                    drain_notice,
+                    listen,
+                    ops_listen,
+                    agent_listen,
+                    embedded_url,
+                })
             }
             Err(error) => {
                 if let Some(embedded) = embedded {
@@ -117,10 +130,11 @@ impl App {
     async fn serve(
         config: Config,
         embedded_url: Option<String>,
-    ) -> Result<(Arc<Edge>, SocketAddr, SocketAddr, Duration), StartError> {
+    ) -> Result<(Arc<Edge>, [SocketAddr; 2], Option<SocketAddr>), StartError> {
         // First of all: what cannot be listened on is found out before anything is done.
         let (public, listen) = bind(config.listen)?;
         let (operations, ops_listen) = bind(config.ops_listen)?;
+        let (agent, agent_listen) = config.agent_listen.map(bind).transpose()?.unzip();
         let metrics =
             Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.capacity.set(i64::from(config.capacity));
@@ -179,7 +193,12 @@ impl App {
             "operations listener",
             http::accept(operations, Door::Operations, edge.clone()),
         );
-        Ok((edge, listen, ops_listen, config.drain))
+        if let Some(agent) = agent {
+            let asked = edge.clone();
+            let answers = cluster::answer(agent, drain, move || asked.standing());
+            edge.drain.spawn_vital("agent listener", answers);
+        }
+        Ok((edge, [listen, ops_listen], agent_listen))
     }
 
     /// Serves until told to stop, then drains. A second signal ends the process at once: votes in flight stay unanswered,
@@ -210,13 +229,23 @@ impl App {
 
     async fn leave(&self) {
         let Edge { drain, metrics, .. } = &*self.edge;
-        let clients = u32::try_from(metrics.connections.get()).unwrap_or(0);
         let deadline = Instant::now() + self.drain_max;
+        metrics.draining.set(1);
+        if !self.drain_notice.is_zero() {
+            tracing::info!(
+                notice_ms = self.drain_notice.as_millis(),
+                "leaving, balancers are told"
+            );
+            drain.advance(Phase::Announcing);
+            // Whoever a balancer still brings meanwhile is served like everybody else.
+            sleep(self.drain_notice).await;
+        }
+        let clients = u32::try_from(metrics.connections.get()).unwrap_or(0);
         let window = Duration::from_secs(u64::from(clients / LEAVING_PER_SECOND));
-        let longest = self.drain_max.saturating_sub(Duration::from_secs(1));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let longest = left.saturating_sub(Duration::from_secs(1));
         let window = window.min(longest).max(LEAVING_WINDOW_MIN);
         tracing::info!(clients, window_ms = window.as_millis(), "draining");
-        metrics.draining.set(1);
         drain.begin(window);
         let gone = async {
             while metrics.connections.get() > 0 {
@@ -330,6 +359,7 @@ fn rules(config: &Config) -> Rules {
         message_rate: config.message_rate,
         allowed_origins: config.allowed_origins.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        proxy_protocol: config.proxy_protocol,
     }
 }
 

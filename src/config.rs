@@ -25,6 +25,9 @@ pub struct Flags {
         value_name = "ADDRESS"
     )]
     ops_listen: String,
+    /// Address where HAProxy's agent check is told weight and drain; left out, none
+    #[arg(long, env = "PLENUM_AGENT_LISTEN", value_name = "ADDRESS")]
+    agent_listen: Option<String>,
     /// PostgreSQL to use, with several hosts where it fails over; left out, one of its own is run in --data-dir
     #[arg(long, env = "PLENUM_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
@@ -58,6 +61,9 @@ pub struct Flags {
     /// How long clients may take to leave
     #[arg(long, env = "PLENUM_DRAIN_SECONDS", default_value = "30", value_name = "S")]
     drain_seconds: String,
+    /// How long, of that, balancers are told that this instance leaves before its clients are
+    #[arg(long, env = "PLENUM_DRAIN_NOTICE_SECONDS", default_value = "0", value_name = "S")]
+    drain_notice_seconds: String,
     /// How often the log is asked for what no hint announced
     #[arg(long, env = "PLENUM_POLL_INTERVAL_MS", default_value = "100", value_name = "MS")]
     poll_interval_ms: String,
@@ -67,6 +73,9 @@ pub struct Flags {
     /// Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas
     #[arg(long, env = "PLENUM_TRUSTED_PROXY", value_name = "NETWORKS")]
     trusted_proxy: Option<String>,
+    /// Connections from --trusted-proxy begin with a PROXY protocol header (version 1 or 2); without one they are cut
+    #[arg(long, env = "PLENUM_PROXY_PROTOCOL")]
+    proxy_protocol: bool,
     /// Origins that may open a WebSocket, separated by commas; left out, any
     #[arg(long, env = "PLENUM_ALLOWED_ORIGIN", value_name = "ORIGINS")]
     allowed_origin: Option<String>,
@@ -109,6 +118,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address for operators.
     pub ops_listen: SocketAddr,
+    /// Address for a balancer's agent check; `None`: there is none.
+    pub agent_listen: Option<SocketAddr>,
     /// `None`: embedded.
     pub database_url: Option<String>,
     /// Replicas to read from what need not be of this moment.
@@ -129,12 +140,16 @@ pub struct Config {
     pub instance_id: String,
     /// How long clients may take to leave.
     pub drain: Duration,
+    /// How long, of that, balancers are told before clients are.
+    pub drain_notice: Duration,
     /// Between two polls of the log.
     pub poll_interval: Duration,
     /// Use LISTEN and NOTIFY.
     pub listen_notify: bool,
     /// Whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether those begin each connection with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Empty: any.
     pub allowed_origins: Vec<String>,
     /// Messages at once, per connection.
@@ -190,9 +205,18 @@ impl Flags {
         let mut faults = Faults(Vec::new());
         let listen = faults.address("listen", &self.listen);
         let ops_listen = faults.address("ops-listen", &self.ops_listen);
+        let agent_listen =
+            self.agent_listen.as_deref().and_then(|at| faults.address("agent-listen", at));
         let capacity = faults.number("capacity", &self.capacity, 1, 1_000_000);
         let max_connections = faults.number("max-connections", &self.max_connections, 1, 1_000_000);
         let drain = faults.number("drain-seconds", &self.drain_seconds, 0, 3_600);
+        let notice = faults.number("drain-notice-seconds", &self.drain_notice_seconds, 0, 600);
+        faults.unless(
+            notice
+                .zip(drain)
+                .is_none_or(|(notice, drain): (u64, u64)| notice == 0 || notice < drain),
+            "--drain-notice-seconds: it is a part of --drain-seconds, and must be less",
+        );
         let poll_interval = faults.number("poll-interval-ms", &self.poll_interval_ms, 10, 10_000);
         let message_burst = faults.number("message-burst", &self.message_burst, 1, 1_000_000);
         let message_rate = faults.number("message-rate", &self.message_rate, 1, 1_000_000);
@@ -206,6 +230,51 @@ impl Flags {
                 LogForm::Text
             }
         };
+        self.check_texts(&mut faults, listen);
+        match (listen, ops_listen) {
+            (Some(listen), Some(ops_listen)) if faults.0.is_empty() => Ok(Config {
+                listen,
+                ops_listen,
+                agent_listen,
+                replica_urls: self.replica_urls(),
+                database_url: self.database_url,
+                data_dir: self.data_dir,
+                api_key: self.api_key,
+                secret: self.secret,
+                public_url: self.public_url.map(|url| url.trim_end_matches('/').to_owned()),
+                capacity: capacity.unwrap_or(1),
+                max_connections: max_connections.unwrap_or(1),
+                instance_id: self.instance_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+                drain: Duration::from_secs(drain.unwrap_or(0)),
+                drain_notice: Duration::from_secs(notice.unwrap_or(0)),
+                poll_interval: Duration::from_millis(poll_interval.unwrap_or(100)),
+                listen_notify: !self.no_listen_notify,
+                trusted_proxies,
+                proxy_protocol: self.proxy_protocol,
+                allowed_origins: list(self.allowed_origin.as_deref().unwrap_or_default())
+                    .map(ToOwned::to_owned)
+                    .collect(),
+                message_burst: message_burst.unwrap_or(1),
+                message_rate: message_rate.unwrap_or(1),
+                writer_lanes: writer_lanes.unwrap_or(1),
+                allow_unsafe_database: self.allow_unsafe_database,
+                log,
+            }),
+            _ => Err(faults.0),
+        }
+    }
+
+    fn replica_urls(&self) -> Vec<String> {
+        self.replica_url.iter().flat_map(|text| addresses(text)).collect()
+    }
+
+    /// What must not be empty, must begin like an address, or asks for another flag.
+    fn check_texts(&self, faults: &mut Faults, listen: Option<SocketAddr>) {
+        faults.unless(
+            !self.proxy_protocol
+                || self.trusted_proxy.as_ref().is_some_and(|some| !some.is_empty()),
+            "--proxy-protocol: say by --trusted-proxy whose headers are believed",
+        );
         let filled = |text: &Option<String>| text.as_deref() != Some("");
         faults.unless(filled(&self.api_key), "--api-key: it must not be empty");
         faults.unless(filled(&self.secret), "--secret: it must not be empty");
@@ -221,40 +290,11 @@ impl Flags {
             "--api-key: without it anybody who reaches --listen can create sessions; set a key, \
              listen on 127.0.0.1, or say --allow-anonymous-create",
         );
-        let replica_urls: Vec<String> =
-            self.replica_url.iter().flat_map(|text| addresses(text)).collect();
+        let replica_urls = self.replica_urls();
         let urls = self.database_url.iter().map(|url| ("database-url", url));
         for (flag, url) in urls.chain(replica_urls.iter().map(|url| ("replica-url", url))) {
             let fault = format!("--{flag}: {}", database::EXPECTED);
             faults.unless(Address::parse(url).is_some(), &fault);
-        }
-        match (listen, ops_listen) {
-            (Some(listen), Some(ops_listen)) if faults.0.is_empty() => Ok(Config {
-                listen,
-                ops_listen,
-                database_url: self.database_url,
-                replica_urls,
-                data_dir: self.data_dir,
-                api_key: self.api_key,
-                secret: self.secret,
-                public_url: self.public_url.map(|url| url.trim_end_matches('/').to_owned()),
-                capacity: capacity.unwrap_or(1),
-                max_connections: max_connections.unwrap_or(1),
-                instance_id: self.instance_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
-                drain: Duration::from_secs(drain.unwrap_or(0)),
-                poll_interval: Duration::from_millis(poll_interval.unwrap_or(100)),
-                listen_notify: !self.no_listen_notify,
-                trusted_proxies,
-                allowed_origins: list(self.allowed_origin.as_deref().unwrap_or_default())
-                    .map(ToOwned::to_owned)
-                    .collect(),
-                message_burst: message_burst.unwrap_or(1),
-                message_rate: message_rate.unwrap_or(1),
-                writer_lanes: writer_lanes.unwrap_or(1),
-                allow_unsafe_database: self.allow_unsafe_database,
-                log,
-            }),
-            _ => Err(faults.0),
         }
     }
 }

@@ -14,6 +14,8 @@ use tokio_util::task::TaskTracker;
 pub enum Phase {
     /// It takes work.
     Serving,
+    /// It takes work still, while balancers hear that they shall bring no more.
+    Announcing,
     /// It sends its clients away and takes no new ones.
     Draining,
     /// Connections are gone; background tasks finish what they hold and end.

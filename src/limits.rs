@@ -57,6 +57,16 @@ pub const REST_CONNECTIONS_MAX: usize = 4_096;
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A request head must be complete by then; also how long an idle keep-alive connection is kept.
 pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// A PROXY protocol header: 232 bytes at most without additions, and additions about TLS are some hundred bytes.
+pub const PROXY_HEADER_BYTES_MAX: usize = 1_024;
+/// The same as a line (version 1), as its specification says.
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+/// A proxy sends its header with its first packet; who has not by then is no proxy.
+pub const PROXY_HEADER_WAIT_MAX: Duration = Duration::from_secs(3);
+/// When a connection could not be accepted, for want of file descriptors most likely: those who hang up make room.
+pub const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// One line for a balancer's agent check, which fits any socket's buffer.
+pub const AGENT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Bytes read from a socket at a time: most messages are under 200 bytes, and the buffer lives on the stack.
 pub const READ_BYTES: usize = 4 * 1024;
 /// Reads from one socket per wake, so that one busy client does not starve the rest of its worker.

@@ -121,7 +121,8 @@ fn serve(config: Config) -> ExitCode {
         };
         let (listen, ops_listen) = (app.listen.to_string(), app.ops_listen.to_string());
         let database = app.embedded_url.as_deref().unwrap_or("external");
-        tracing::info!(listen, ops_listen, database, "ready");
+        let agent_listen = app.agent_listen.map(|at| at.to_string());
+        tracing::info!(listen, ops_listen, agent_listen, database, "ready");
         if guide {
             print_guide(&listen, &ops_listen, keyed);
         }

@@ -51,6 +51,7 @@ metrics! {
     resumed: counters, "plenum_connections_resumed_total", "Clients that came back, by whether they could go on", &["resumed"];
     participants: gauge, "plenum_participants", "Distinct participants with an open stream here";
     sessions: gauge, "plenum_sessions_watched", "Sessions with a subscriber here";
+    proxy_refused: counter, "plenum_proxy_headers_refused_total", "Connections of trusted proxies cut for want of a PROXY protocol header";
     requests: histograms, "plenum_http_request_seconds", "REST calls, by route and status", &["route", "method", "status"];
 
     votes: counters, "plenum_votes_total", "Votes, by outcome", &["outcome"];

@@ -2,6 +2,8 @@
 //! an answer to be right; it is for operators, balancers, and for knowing whether anybody listens. Fed by `app.rs`; read by
 //! `http/ops.rs` and, through a closure, by whoever asks whether there are others.
 
+mod agent;
+
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -12,6 +14,7 @@ use crate::limits::HEARTBEAT_EVERY;
 use crate::metrics::Metrics;
 use crate::store::Store;
 pub use crate::store::cluster::Instance;
+pub use agent::{Standing, answer};
 
 /// The instances that live, as far as this one knows. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -75,7 +78,7 @@ impl Cluster {
     }
 
     fn myself(&self, drain: &Drain, metrics: &Metrics) -> Instance {
-        let state = if drain.phase() >= Phase::Draining { "draining" } else { "serving" };
+        let state = if drain.phase() >= Phase::Announcing { "draining" } else { "serving" };
         Instance {
             id: self.me.to_string(),
             connections: i32::try_from(metrics.connections.get()).unwrap_or(i32::MAX),

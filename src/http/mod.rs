@@ -7,6 +7,7 @@ mod export;
 mod join;
 mod ops;
 mod polls;
+mod proxied;
 mod respond;
 mod router;
 mod sessions;
@@ -16,7 +17,6 @@ mod votes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -29,7 +29,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use router::ROUTES;
 
 use crate::drain::Phase;
-use crate::limits::{HEAD_BYTES_MAX, HEAD_WAIT_MAX, LISTEN_BACKLOG, REST_CONNECTIONS_MAX};
+use crate::limits::{
+    ACCEPT_AGAIN, HEAD_BYTES_MAX, HEAD_WAIT_MAX, LISTEN_BACKLOG, REST_CONNECTIONS_MAX,
+};
 use crate::ws::Edge;
 use respond::Body;
 
@@ -63,10 +65,9 @@ pub async fn accept(listener: TcpListener, door: Door, edge: Arc<Edge>) {
             () = edge.drain.reached(Phase::Stopping) => return,
         };
         if let Some((socket, peer, permit)) = accepted {
-            edge.drain.spawn_client(connection(socket, peer.ip(), door, edge.clone(), permit));
+            edge.drain.spawn_client(connection(socket, peer, door, edge.clone(), permit));
         } else {
-            // Out of file descriptors, most likely: those who hang up make room.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(ACCEPT_AGAIN).await;
         }
     }
 }
@@ -75,10 +76,11 @@ pub async fn accept(listener: TcpListener, door: Door, edge: Arc<Edge>) {
 async fn next(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((socket, peer)) => Some((socket, peer, permit)),
+        // An IPv4 client of an IPv6 listener is the same client.
+        Ok((socket, peer)) => Some((socket, peer.ip().to_canonical(), permit)),
         Err(error) => {
             tracing::warn!(error = %error, "connection not accepted");
             None
@@ -87,7 +89,7 @@ async fn next(
 }
 
 async fn connection(
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: IpAddr,
     door: Door,
     edge: Arc<Edge>,
@@ -98,6 +100,15 @@ async fn connection(
     let drain = edge.drain.clone();
     // The permit goes with the TCP connection. An upgraded one leaves it here, and is counted as a stream from then on.
     let _permit = permit;
+    let mut peer = peer;
+    if door == Door::Public && edge.rules.proxy_protocol && edge.rules.trusts(peer) {
+        let Some(client) = proxied::client(&mut socket, peer).await else {
+            edge.metrics.proxy_refused.inc();
+            tracing::debug!("no PROXY protocol header, connection cut");
+            return;
+        };
+        peer = client;
+    }
     let service = service_fn(move |request: Request<Incoming>| {
         let edge = edge.clone();
         async move {

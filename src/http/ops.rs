@@ -8,7 +8,6 @@ use tokio::time::timeout;
 
 use super::respond::{self, Body};
 use crate::cluster::imbalance;
-use crate::drain::Phase;
 use crate::limits::READY_WAIT_MAX;
 use crate::ws::Edge;
 
@@ -20,17 +19,19 @@ pub(super) fn live() -> Response<Body> {
 /// 200 where new clients are welcome.
 pub(super) async fn ready(edge: &Edge) -> Response<Body> {
     let mut reasons = Vec::new();
-    if edge.drain.phase() >= Phase::Draining {
+    let standing = edge.standing();
+    if standing.leaving {
         reasons.push("draining");
     }
-    if edge.is_full() {
+    if standing.full {
         reasons.push("full");
     }
     if !matches!(timeout(READY_WAIT_MAX, edge.store.ping()).await, Ok(Ok(()))) {
         reasons.push("database unavailable");
     }
     if reasons.is_empty() {
-        return respond::json(200, r#"{"status":"ready"}"#);
+        let free = standing.free_percent();
+        return respond::json(200, json!({ "status": "ready", "free_percent": free }).to_string());
     }
     respond::json(503, json!({ "status": "not ready", "reasons": reasons }).to_string())
 }

@@ -68,7 +68,7 @@ pub(super) async fn answer(
         }
         Some(found) if body::is_too_large(&request) => (found.route, Err(body::too_large())),
         Some(found) => {
-            let from = edge.client_address(peer, header(&request, "x-forwarded-for"));
+            let from = edge.client_address(peer, &forwarded_for(&request));
             (found.route, dispatch(&edge, &mut request, &method, &found, from).await)
         }
     };
@@ -149,8 +149,11 @@ fn find(table: &'static [(&str, &[&str])], path: &str) -> Option<Found> {
     })
 }
 
-fn header<'r>(request: &'r Request<Incoming>, name: &'static str) -> Option<&'r str> {
-    request.headers().get(HeaderName::from_static(name))?.to_str().ok()
+/// All such headers as one list: a proxy may add a line of its own instead of adding to the client's.
+fn forwarded_for(request: &Request<Incoming>) -> String {
+    let lines = request.headers().get_all(HeaderName::from_static("x-forwarded-for"));
+    let lines: Vec<&str> = lines.iter().map(|line| line.to_str().unwrap_or("?")).collect();
+    lines.join(",")
 }
 
 /// Methods are free text to a client; labels are not.
@@ -181,6 +184,9 @@ fn upgrade(edge: &Arc<Edge>, request: &mut Request<Incoming>, from: IpAddr) -> A
             Err(Fault::new(Code::BadRequest, "Sec-WebSocket-Key must be 16 bytes in base64"))
         }
         Err(Refused::Origin) => Err(Fault::new(Code::Forbidden, "this origin may not connect")),
+        Err(Refused::Draining) => {
+            Err(Fault::new(Code::Draining, "this instance is shutting down; reconnect"))
+        }
         Err(refused) => {
             let fault =
                 Fault::new(Code::BadRequest, "this address takes WebSockets of version 13 only");

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 
 use crate::addresses::FailedJoins;
 use crate::auth::{self, PresenterHash, Signer, Token};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Standing};
 use crate::domain::{Code, SessionId};
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::store::wake::Hints;
@@ -68,8 +68,18 @@ pub struct Rules {
     pub message_rate: u32,
     /// Empty: any.
     pub allowed_origins: Vec<String>,
-    /// Whose X-Forwarded-For is believed.
+    /// Whose word about clients' addresses is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether those begin each connection with a PROXY protocol header.
+    pub proxy_protocol: bool,
+}
+
+impl Rules {
+    /// Whether this is the address of a proxy of ours.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// An open stream; counted until it is dropped.
@@ -152,19 +162,27 @@ impl Edge {
         self.signer.read(token)
     }
 
+    /// What balancers are told about this instance.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            leaving: self.drain.phase() >= Phase::Announcing,
+            full: self.is_full(),
+            streams: self.streams.load(Ordering::Acquire),
+            capacity: self.rules.capacity,
+        }
+    }
+
     /// The address of the client: of the connection, or what a trusted proxy says.
     #[must_use]
-    pub fn client_address(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
-        let trusted = |address: &IpAddr| {
-            self.rules.trusted_proxies.iter().any(|network| network.contains(address))
-        };
-        if !trusted(&peer) {
+    pub fn client_address(&self, peer: IpAddr, forwarded_for: &str) -> IpAddr {
+        if !self.rules.trusts(peer) {
             return peer;
         }
         // From the right: each trusted proxy vouches for the address before it.
-        let hops = forwarded_for.unwrap_or_default().split(',').rev();
+        let hops = forwarded_for.split(',').rev();
         hops.map_while(|hop| hop.trim().parse::<IpAddr>().ok())
-            .find(|hop| !trusted(hop))
+            .find(|hop| !self.rules.trusts(*hop))
             .unwrap_or(peer)
     }
 }

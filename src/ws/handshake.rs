@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::connection;
 use super::edge::Edge;
+use crate::drain::Phase;
 
 const SUBPROTOCOL: &str = "polling.v1";
 
@@ -32,6 +33,8 @@ pub enum Refused {
     Key,
     /// The origin is not on the list: 403.
     Origin,
+    /// The instance is going away: 503, which a balancer may ask another instance about.
+    Draining,
 }
 
 /// Answers the request; the connection goes on in a task of its own.
@@ -44,6 +47,9 @@ pub fn upgrade(
     from: IpAddr,
 ) -> Result<Response<Empty<Bytes>>, Refused> {
     check(request.headers(), &edge.rules.allowed_origins)?;
+    if edge.drain.phase() >= Phase::Draining {
+        return Err(Refused::Draining);
+    }
     let offered =
         tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == SUBPROTOCOL);
     let (mut response, upgraded) =

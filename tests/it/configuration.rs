@@ -12,6 +12,8 @@ fn every_fault_of_the_configuration_has_one_line_and_exit_is_2() {
         ["--listen", "nowhere"],
         ["--capacity", "0"],
         ["--drain-seconds", "-1"],
+        ["--drain-notice-seconds", "601"],
+        ["--agent-listen", "nowhere"],
         ["--trusted-proxy", "300.0.0.0/8"],
         ["--database-url", "mysql://x"],
     ];
@@ -54,6 +56,22 @@ fn beyond_loopback_creating_needs_a_key_or_the_word() {
         "postgres://x@127.0.0.1:1/x",
     ]));
     assert_eq!((output.status.code(), lines(&output.stderr).len()), (Some(2), 1), "{output:?}");
+}
+
+#[test]
+fn flags_that_ask_for_another_one_say_so() {
+    let alone: [&[&str]; 3] = [
+        &["--proxy-protocol"],
+        &["--proxy-protocol", "--trusted-proxy="],
+        &["--drain-notice-seconds=5", "--drain-seconds=5"],
+    ];
+    for flags in alone {
+        let database = ["serve", "--database-url=postgres://x@127.0.0.1:1/x"];
+        let output = run(plenum(&[&database[..], flags].concat()));
+        let said = lines(&output.stderr);
+        assert_eq!((output.status.code(), said.len()), (Some(2), 1), "{flags:?}: {said:?}");
+        assert!(said[0].contains(flags[0].split('=').next().unwrap()), "{said:?}");
+    }
 }
 
 #[test]
