@@ -29,7 +29,7 @@ demo: rust packages ## 200 participants vote; uses the server on port 8080, or s
 	@$(CARGO) build --release --locked --workspace --bins
 	@exec "$(TARGET)/release/plenum-loadtest" demo --start $(ARGS)
 
-test: rust test-packages ## every test, with a real PostgreSQL
+test: rust test-packages ## every test, with a real PostgreSQL and real balancers
 	$(CARGO) test --workspace --locked
 
 format: rust ## format the code
@@ -98,7 +98,7 @@ packages:
 
 # What the tests need beside it.
 test-packages:
-	@scripts/packages.sh install postgres build faketime
+	@scripts/packages.sh install postgres build faketime haproxy nginx
 
 rust:
 	@command -v $(CARGO) >/dev/null 2>&1 || { echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }

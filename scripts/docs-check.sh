@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 missing=$(
-    for page in README.md CONTRIBUTING.md CHANGELOG.md docs/*.md docs/decisions/*.md; do
+    for page in README.md CONTRIBUTING.md CHANGELOG.md docs/*.md deploy/*.md docs/decisions/*.md; do
         folder=$(dirname "$page")
         # [text](target), without anchors and without addresses of the web
         tr '\n' ' ' <"$page" | grep -o ']([^)]*)' | sed -e 's/^](//' -e 's/)$//' -e 's/#.*//' |
@@ -15,7 +15,7 @@ missing=$(
         # `src/…`, as a path from the top of the tree; placeholders such as NNNN or * are left alone
         # shellcheck disable=SC2016 # backquotes of Markdown
         grep -o '`[a-z.]*/[A-Za-z0-9_./-]*`' "$page" | tr -d '`' |
-            grep -E '^(src|sql|tests|docs|loadtest|bench|scripts|\.ci|\.github)/' | grep -v NNNN |
+            grep -E '^(src|sql|tests|docs|loadtest|bench|deploy|scripts|\.ci|\.github)/' | grep -v NNNN |
             while IFS= read -r path; do
                 [ -e "$path" ] || echo "$page: no such path: $path"
             done

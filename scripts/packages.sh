@@ -13,6 +13,8 @@ set -eu
 packages_table='
 postgres       postgresql        postgresql-server   postgresql@17
 build          build-essential   gcc                 -
+haproxy        haproxy           haproxy             haproxy
+nginx          nginx             nginx               nginx
 pgbench        postgresql        postgresql-contrib  postgresql@17
 curl           curl              curl                -
 shellcheck     shellcheck        ShellCheck          shellcheck
@@ -62,6 +64,7 @@ has() {
         pgbench) has_pgbench ;;
         build) command -v cc >/dev/null 2>&1 ;;
         nchan) ls /usr/lib/nginx/modules/ngx_nchan_module.so >/dev/null 2>&1 ;;
+        haproxy | nginx) PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1 ;;
         python) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
         *) command -v "$1" >/dev/null 2>&1 ;;
     esac

@@ -12,6 +12,7 @@
 
 mod support;
 
+mod balancers;
 mod batch;
 mod cluster;
 mod configuration;
@@ -33,12 +34,14 @@ mod model;
 mod openapi;
 mod presence;
 mod promises;
+mod proxied;
 mod replicas;
 mod rest_order;
 mod rest_polls;
 mod rest_sessions;
 mod rest_votes;
 mod retention;
+mod rolling;
 mod socket_frames;
 mod socket_protocol;
 mod socket_votes;

@@ -83,6 +83,8 @@ impl Default for ConnectOptions {
 pub struct Socket {
     sender: SocketSender,
     receiver: SocketReceiver,
+    /// The cookie that came with the upgrade, `name=value`: a balancer's, to be sent when coming back.
+    pub cookie: Option<String>,
 }
 
 impl Socket {
@@ -130,12 +132,15 @@ impl Socket {
         if accept.is_none_or(|given| given.as_bytes() != accept_of(&key).as_bytes()) {
             return Err(ClientError::Protocol("wrong Sec-WebSocket-Accept".to_owned()));
         }
+        let cookie = response.headers().get(header::SET_COOKIE).and_then(|set| {
+            Some(set.to_str().ok()?.split(';').next().unwrap_or_default().to_owned())
+        });
         let parts = socket
             .into_inner()
             .into_inner()
             .downcast::<TokioIo<TcpStream>>()
             .map_err(|_| ClientError::Protocol("upgraded to no TCP stream".to_owned()))?;
-        Ok(Socket::over(parts.io.into_inner(), parts.read_buf))
+        Ok(Socket { cookie, ..Socket::over(parts.io.into_inner(), parts.read_buf) })
     }
 
     /// Builds the two halves over an upgraded stream; `early` came with the upgrade's answer.
@@ -150,6 +155,7 @@ impl Socket {
         Socket {
             sender: SocketSender { writer },
             receiver: SocketReceiver { state: State::Idle(reader) },
+            cookie: None,
         }
     }
 

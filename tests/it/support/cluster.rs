@@ -183,7 +183,7 @@ pub(crate) fn is_running(pid: Pid) -> bool {
 }
 
 /// A port nobody listens on just now.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

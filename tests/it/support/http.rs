@@ -1,12 +1,12 @@
 //! HTTP by hand: requests that no library would send, and SSE streams read line by line.
 //! Must never follow, retry or repair anything. Called by tests of hostile input and of SSE.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::waiting::{SOON, within};
 
@@ -41,6 +41,15 @@ pub(crate) struct RawHttp {
 impl RawHttp {
     pub(crate) async fn connect(to: SocketAddr) -> RawHttp {
         let stream = TcpStream::connect(to).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        RawHttp { stream, buffer: BytesMut::new() }
+    }
+
+    /// As `connect`, from another address of this machine.
+    pub(crate) async fn connect_from(to: SocketAddr, from: IpAddr) -> RawHttp {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        let stream = socket.connect(to).await.unwrap();
         stream.set_nodelay(true).unwrap();
         RawHttp { stream, buffer: BytesMut::new() }
     }

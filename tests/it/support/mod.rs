@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+mod balancer;
 mod burst;
 mod cluster;
 mod database;
@@ -12,10 +13,12 @@ mod pgwire;
 mod proxy;
 mod raw;
 mod replication;
+mod roamer;
 mod room;
 mod server;
 mod waiting;
 
+pub(crate) use balancer::{Balancer, CONFIGURATIONS, Kind};
 pub(crate) use burst::{Ballot, Burst, stored_votes};
 pub(crate) use cluster::{Cluster, is_running, kill9_with_children};
 pub(crate) use database::TestDb;
@@ -23,11 +26,12 @@ pub(crate) use guest::Guest;
 pub(crate) use http::{RawHttp, Sse, exchange};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::*;
+pub(crate) use roamer::{Roamer, Told};
 pub(crate) use room::{Member, Room, Session, choice, choice_seen, pick};
 pub(crate) use server::{Server, plenum, run};
 pub(crate) use waiting::{SOON, eventually, within};
 
-pub(crate) use plenum_loadtest::client::{Answer, Api, Incoming, Socket};
+pub(crate) use plenum_loadtest::client::{Answer, Api, ConnectOptions, Incoming, Socket};
 pub(crate) use rustix::process::{Pid, Signal};
 pub(crate) use serde_json::{Value, json};
 

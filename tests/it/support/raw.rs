@@ -1,6 +1,8 @@
 //! WebSocket by hand: frames with any bits, lengths and masks, for what no library would send.
 //! Must never repair what it was told to send. Called by the tests of hostile input.
 
+use std::net::SocketAddr;
+
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,7 +33,12 @@ pub(crate) struct RawSocket {
 impl RawSocket {
     /// Connects and upgrades, no hello yet.
     pub(crate) async fn connect(server: &Server) -> RawSocket {
-        let mut socket = RawSocket::dial(server).await;
+        RawSocket::connect_at(server.listen).await
+    }
+
+    /// As `connect`, to any address, such as a balancer's.
+    pub(crate) async fn connect_at(to: SocketAddr) -> RawSocket {
+        let mut socket = RawSocket::dial_at(to).await;
         let upgrade = "GET /v1/ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
         socket.bytes(upgrade.as_bytes()).await;
@@ -41,7 +48,11 @@ impl RawSocket {
 
     /// Connects, and does not even upgrade.
     pub(crate) async fn dial(server: &Server) -> RawSocket {
-        let stream = TcpStream::connect(server.listen).await.unwrap();
+        RawSocket::dial_at(server.listen).await
+    }
+
+    async fn dial_at(to: SocketAddr) -> RawSocket {
+        let stream = TcpStream::connect(to).await.unwrap();
         stream.set_nodelay(true).unwrap();
         RawSocket { stream, buffer: BytesMut::new() }
     }
@@ -54,7 +65,12 @@ impl RawSocket {
 
     /// As `connect`, then joins `code` and swallows the welcome.
     pub(crate) async fn join(server: &Server, code: &str) -> RawSocket {
-        let mut socket = RawSocket::connect(server).await;
+        RawSocket::join_at(server.listen, code).await
+    }
+
+    /// As `join`, at any address.
+    pub(crate) async fn join_at(to: SocketAddr, code: &str) -> RawSocket {
+        let mut socket = RawSocket::connect_at(to).await;
         socket.text(&format!(r#"{{"type":"hello","code":"{code}"}}"#)).await;
         let (first, welcome) = socket.frame().await.unwrap();
         let text = String::from_utf8_lossy(&welcome).into_owned();

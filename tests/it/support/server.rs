@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     /// Where operations are served.
     pub(crate) ops: SocketAddr,
+    /// Where agent checks are answered, if they are.
+    pub(crate) agent: Option<SocketAddr>,
     /// REST calls to `listen`.
     pub(crate) api: Api,
     log: Log,
@@ -91,14 +93,22 @@ impl Server {
         watch('+', child.id());
         let (ready, log) = follow(child.stderr.take().unwrap());
         let none = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server =
-            Server { child, listen: none, ops: none, api: Api::new(""), log, reaped: false };
+        let mut server = Server {
+            child,
+            listen: none,
+            ops: none,
+            agent: None,
+            api: Api::new(""),
+            log,
+            reaped: false,
+        };
         let Ok(line) = within(60, "the server is ready", ready).await else {
             panic!("the server ended before it was ready");
         };
         let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
         server.listen = address("listen");
         server.ops = address("ops_listen");
+        server.agent = line["agent_listen"].as_str().map(|at| at.parse().unwrap());
         server.api = Api::new(&server.base());
         server
     }
@@ -244,7 +254,7 @@ fn follow(stderr: ChildStderr) -> (oneshot::Receiver<Value>, Log) {
 }
 
 /// Adds or removes a process that has to die with the tests.
-fn watch(sign: char, pid: u32) {
+pub(super) fn watch(sign: char, pid: u32) {
     static WATCHER: OnceLock<Mutex<(ChildStdin, Child)>> = OnceLock::new();
     let watcher = WATCHER.get_or_init(|| {
         use std::os::unix::process::CommandExt;
