@@ -12,6 +12,7 @@ pub mod auth;
 pub mod config;
 pub mod drain;
 pub mod metrics;
+mod mutation;
 pub mod outbox;
 pub mod ring;
 // 2: translators

@@ -4,3 +4,4 @@
 //! Called by `main.rs` of this crate and by the server's tests.
 
 pub mod client;
+pub mod history;

@@ -15,6 +15,7 @@ use super::hub::Seat;
 use super::watched::{Beginning, Watched};
 use crate::domain::{Audience, ParticipantId, Poll, Seq, SessionId};
 use crate::limits::{CATCH_UP_WAIT_MAX, REPLAY_BYTES_UNREAD, REPLAY_PAGE_MAX, REPLAY_ROUNDS_MAX};
+use crate::mutation::mutation;
 use crate::outbox::Outbox;
 use crate::ring::{Cursor, Ring};
 use crate::store::StoreError;
@@ -265,6 +266,10 @@ impl Feed {
                 _ => upto,
             };
             target.ready().await?;
+            mutation!("replay_without_splice", {
+                let next = watched.channel(*audience).ring.head();
+                return Ok(Cursor { next, floor: from, seen_presence: false });
+            });
         }
         Err(FollowError::Lagging)
     }

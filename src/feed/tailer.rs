@@ -16,6 +16,7 @@ use super::Feed;
 use super::watched::Watched;
 use crate::domain::{Seq, SessionId, Timestamp};
 use crate::drain::{Drain, Phase};
+use crate::mutation::mutation;
 use crate::ring::End;
 use crate::store::StoreError;
 use crate::store::history::Evidence;
@@ -40,7 +41,10 @@ pub(super) async fn run(feed: Feed, every: Duration, drain: Drain) {
     loop {
         let event = tokio::select! {
             answer = answer(&mut asked), if asked.is_some() => Event::Answer(Box::new(answer)),
-            _ = ticks.tick(), if asked.is_none() => Event::Tick,
+            _ = ticks.tick(), if asked.is_none() => {
+                mutation!("notify_only_tail", continue);
+                Event::Tick
+            }
             () = feed.0.hurry.notified(), if asked.is_none() => Event::Tick,
             Ok(()) = history.changed() => Event::History,
             () = drain.reached(Phase::Stopping) => Event::Stop,
@@ -120,6 +124,12 @@ impl Feed {
             if self.is_over(&watched) || event.seq <= watched.seq() {
                 continue; // an offer was faster
             }
+            mutation!(
+                "global_tail",
+                if !crate::mutation::is_newest(event.at) {
+                    continue;
+                }
+            );
             // The clocks of database and instance may differ: an age is only used where it is one.
             let age = Duration::try_from(read_at.0 - event.at.0).unwrap_or_default();
             if event.seq > watched.seq().next() {

@@ -15,6 +15,7 @@ use crate::domain::{
 };
 use crate::drain::Drain;
 use crate::limits::COMMIT_WAIT_MAX;
+use crate::mutation::mutation;
 
 const CAST: &str = "SELECT verdicts, seqs, stored, event_at, event_session, event_seq, event_poll, event_hidden, event_data \
     FROM cast_votes($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -90,6 +91,7 @@ impl VoteLink {
         ];
         let call = self.0.client.query(&statement, &params);
         let rows = timeout(COMMIT_WAIT_MAX, call).await.map_err(|_| StoreError::TimedOut)??;
+        mutation!("warning_is_success", self.0.take_not_replicated(););
         if self.0.take_not_replicated() {
             return Err(StoreError::NotReplicated);
         }

@@ -13,6 +13,7 @@ use crate::domain::{Verdict, Vote};
 use crate::drain::Drain;
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, VOTE_WAIT_MAX};
 use crate::metrics::Metrics;
+use crate::mutation::mutation;
 use crate::store::StoreError;
 use crate::store::connection::Database;
 use crate::store::votes::{Committed, VoteLink};
@@ -79,6 +80,7 @@ impl Committer {
         };
         // The name stays the same over retries, so that a retry knows its own votes; a part of a split gets its own.
         let name = Uuid::now_v7();
+        mutation!("ack_before_commit", return self.answer_unasked(name, &votes, replies).await);
         let mut pause = RETRY_PAUSE_MIN;
         loop {
             let error = match self.try_once(name, &votes).await {
@@ -111,6 +113,11 @@ impl Committer {
             _ => VoteLink::connect(&self.database, &self.drain).await?,
         };
         let sent = Instant::now();
+        mutation!("new_name_on_retry", {
+            let result = link.cast(Uuid::now_v7(), votes).await;
+            self.link = Some(link);
+            return result;
+        });
         let mut result = link.cast(name, votes).await;
         if result.is_ok() && link.is_over(&self.database) {
             // Committed on a server that another has taken over from: only what that one has counts.
@@ -121,6 +128,21 @@ impl Committer {
         }
         self.link = Some(link);
         result
+    }
+
+    #[cfg(plenum_mutation)]
+    async fn answer_unasked(
+        &mut self,
+        name: Uuid,
+        votes: &[Vote],
+        replies: Vec<(super::Reply, Instant)>,
+    ) -> Option<Vec<Waiting>> {
+        let accepted = Verdict::Accepted { seq: crate::domain::Seq(1) };
+        replies.into_iter().for_each(|(reply, _)| reply.answer_now(&accepted));
+        for event in self.try_once(name, votes).await.ok()?.events {
+            (self.offer.0)(event, Instant::now());
+        }
+        None
     }
 
     fn next(&self, error: &StoreError) -> Next {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// Rooms from the ground up. A file imports from lower floors only, and from its own room.
 const FLOORS: [&[&str]; 6] = [
     &["domain", "limits"],
-    &["config", "metrics", "drain", "auth", "outbox", "ring", "addresses"],
+    &["config", "metrics", "drain", "auth", "outbox", "ring", "addresses", "mutation"],
     &["wire", "store"],
     &["vote", "feed", "cluster"],
     &["ws", "http"],

@@ -34,6 +34,7 @@ mod model;
 mod openapi;
 mod presence;
 mod promises;
+mod protections;
 mod proxied;
 mod replicas;
 mod rest_order;

@@ -56,10 +56,15 @@ pub(crate) fn shared() -> &'static Cluster {
 impl Cluster {
     /// Makes and starts a cluster in a fresh directory.
     pub(crate) fn start() -> Cluster {
+        Cluster::start_with("")
+    }
+
+    /// As `start`, with further lines of postgresql.conf.
+    pub(crate) fn start_with(settings: &str) -> Cluster {
         let mut cluster = Cluster::prepare();
         // --no-sync speeds up the making only: the server itself runs with fsync on.
         cluster.run("initdb", ["--no-sync", "-U", "plenum", "-A", "trust", "-E", "UTF8"]);
-        cluster.configure(SETTINGS);
+        cluster.configure(&format!("{SETTINGS}\n{settings}"));
         cluster.start_again();
         cluster
     }

@@ -86,7 +86,7 @@ impl TestDb {
     }
 }
 
-async fn connect(url: &str) -> Client {
+pub(super) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     // Ends when the client is dropped; an error shows in the client's own calls.
     tokio::spawn(connection);

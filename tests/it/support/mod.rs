@@ -9,6 +9,7 @@ mod cluster;
 mod database;
 mod guest;
 mod http;
+mod mutation;
 mod pgwire;
 mod proxy;
 mod raw;

@@ -1,5 +1,6 @@
-//! A TCP proxy between server and PostgreSQL that can freeze, cut, or lose exactly one answer:
-//! the statement is carried out, its answer is read here and not passed on, the connection dies.
+//! A TCP proxy between server and PostgreSQL that can freeze, cut, lose exactly one answer (the
+//! statement is carried out, its answer is read here and not passed on, the connection dies), or
+//! hold one up. Plain, it stands between clients and server as well.
 //! Must never change a byte that it passes on. Called by tests of unknown outcomes and outages.
 
 use std::sync::Arc;
@@ -18,8 +19,17 @@ enum Mode {
     Forward,
     /// Connections stay open, bytes wait.
     Freeze,
+    /// As frozen, but only what comes from the target.
+    Mute,
     /// Open connections die, new ones are closed at once.
     Refuse,
+}
+
+/// What happens to the answer of an armed statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trick {
+    Lose,
+    Hold,
 }
 
 /// The proxy; it ends with the runtime of its test.
@@ -32,16 +42,30 @@ pub(crate) struct Proxy {
 #[derive(Debug)]
 struct State {
     mode: watch::Sender<Mode>,
-    /// The text by which the statement is known whose next answer is to be lost.
-    armed: Mutex<Option<String>>,
+    /// The text by which a statement is known, and what is to happen to its next answer.
+    armed: Mutex<Option<(String, Trick)>>,
     lost: watch::Sender<u32>,
     /// Statements run over all connections.
     ran: watch::Sender<u64>,
+    /// Answers that are held up, and those that were let go again.
+    held: watch::Sender<u32>,
+    released: watch::Sender<u32>,
+    /// What passes is PostgreSQL's protocol, and is read.
+    reads: bool,
 }
 
 impl Proxy {
     /// Starts a proxy to a port on 127.0.0.1.
     pub(crate) async fn start(target: u16) -> Proxy {
+        Proxy::begin(target, true).await
+    }
+
+    /// As `start`, for any protocol: nothing is read, so no answer can be lost or held up.
+    pub(crate) async fn plain(target: u16) -> Proxy {
+        Proxy::begin(target, false).await
+    }
+
+    async fn begin(target: u16, reads: bool) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State {
@@ -49,6 +73,9 @@ impl Proxy {
             armed: Mutex::new(None),
             lost: watch::Sender::new(0),
             ran: watch::Sender::new(0),
+            held: watch::Sender::new(0),
+            released: watch::Sender::new(0),
+            reads,
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
@@ -69,6 +96,11 @@ impl Proxy {
         self.state.mode.send_replace(Mode::Freeze);
     }
 
+    /// From now on nothing comes from the target; what goes to it passes.
+    pub(crate) fn mute(&self) {
+        self.state.mode.send_replace(Mode::Mute);
+    }
+
     /// Cuts every connection and refuses new ones.
     pub(crate) fn refuse(&self) {
         self.state.mode.send_replace(Mode::Refuse);
@@ -81,7 +113,25 @@ impl Proxy {
 
     /// The next statement whose text contains `text` is carried out, but its answer is lost.
     pub(crate) fn lose_answer_of(&self, text: &str) {
-        *self.state.armed.lock().unwrap() = Some(text.to_owned());
+        *self.state.armed.lock().unwrap() = Some((text.to_owned(), Trick::Lose));
+    }
+
+    /// The answer of the next statement whose text contains `text` waits until `release`.
+    pub(crate) fn hold_answer_of(&self, text: &str) {
+        *self.state.armed.lock().unwrap() = Some((text.to_owned(), Trick::Hold));
+    }
+
+    /// Waits until an answer is held up that was not released yet.
+    pub(crate) async fn held(&self) {
+        let released = *self.state.released.borrow();
+        let mut held = self.state.held.subscribe();
+        let wait = held.wait_for(|held| *held > released);
+        super::within(super::SOON, "an answer is held up", wait).await.unwrap();
+    }
+
+    /// Lets go what is held up.
+    pub(crate) fn release(&self) {
+        self.state.released.send_replace(*self.state.held.borrow());
     }
 
     /// Waits until so many more statements were run.
@@ -112,10 +162,10 @@ async fn relay(client: TcpStream, target: u16, state: Arc<State>) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
-    let swallow = Arc::new(watch::Sender::new(false));
+    let trick = Arc::new(watch::Sender::new(None));
     tokio::select! {
-        () = up(client_read, server_write, &state, &swallow) => {}
-        () = down(server_read, client_write, &state, &swallow) => {}
+        () = up(client_read, server_write, &state, &trick) => {}
+        () = down(server_read, client_write, &state, &trick) => {}
         _ = mode.wait_for(|mode| *mode == Mode::Refuse) => {}
     }
 }
@@ -125,20 +175,21 @@ async fn up(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     state: &State,
-    swallow: &watch::Sender<bool>,
+    trick: &watch::Sender<Option<Trick>>,
 ) {
     let mut mode = state.mode.subscribe();
     let mut messages = FromClient::default();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let armed = state.armed.lock().unwrap().clone();
+        let text = armed.as_ref().map(|(text, _)| text.as_str());
         let before = messages.ran;
-        if messages.runs(&buffer[..count], armed.as_deref()) {
+        if state.reads && messages.runs(&buffer[..count], text) {
             *state.armed.lock().unwrap() = None;
-            swallow.send_replace(true);
+            trick.send_replace(armed.map(|(_, trick)| trick));
         }
         state.ran.send_modify(|ran| *ran += messages.ran - before);
-        if mode.wait_for(|mode| *mode == Mode::Forward).await.is_err()
+        if mode.wait_for(|mode| [Mode::Forward, Mode::Mute].contains(mode)).await.is_err()
             || to.write_all(&buffer[..count]).await.is_err()
         {
             return;
@@ -151,20 +202,28 @@ async fn down(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     state: &State,
-    swallow: &watch::Sender<bool>,
+    trick: &watch::Sender<Option<Trick>>,
 ) {
     let mut mode = state.mode.subscribe();
     let mut messages = Messages::default();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let losing = *swallow.borrow();
-        let ready = messages.read(&buffer[..count]).iter().any(|(kind, _)| *kind == b'Z');
-        if losing {
-            if ready {
-                state.lost.send_modify(|lost| *lost += 1);
-                return;
+        let ready =
+            state.reads && messages.read(&buffer[..count]).iter().any(|(kind, _)| *kind == b'Z');
+        let due = *trick.borrow();
+        match due {
+            None => {}
+            Some(Trick::Lose) if ready => return state.lost.send_modify(|lost| *lost += 1),
+            Some(Trick::Lose) => continue,
+            Some(Trick::Hold) => {
+                trick.send_replace(None);
+                let mut released = state.released.subscribe();
+                state.held.send_modify(|held| *held += 1);
+                let own = *state.held.borrow();
+                if released.wait_for(|released| *released >= own).await.is_err() {
+                    return;
+                }
             }
-            continue;
         }
         if mode.wait_for(|mode| *mode == Mode::Forward).await.is_err()
             || to.write_all(&buffer[..count]).await.is_err()

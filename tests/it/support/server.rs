@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::database::TestDb;
+use super::mutation;
 use super::waiting::{SOON, eventually, within};
 
 /// Kills what is still listed when its standard input ends, so that nothing outlives the tests.
@@ -67,9 +68,12 @@ impl Server {
         flags: &[&str],
         environment: &[(&str, &str)],
     ) -> Server {
-        let mut all = vec!["--database-url", url, "--allow-anonymous-create"];
+        let url = mutation::of_url(url);
+        let mut all = vec!["--database-url", &url, "--allow-anonymous-create"];
         all.extend_from_slice(flags);
-        Server::spawn(&all, environment).await
+        let server = Server::spawn(&all, environment).await;
+        mutation::of_functions(&url).await;
+        server
     }
 
     /// Starts a server with just these flags, addresses and log form aside.
@@ -208,7 +212,7 @@ impl Drop for Server {
 pub(crate) fn plenum(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plenum"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PLENUM_") {
+        if name.to_string_lossy().starts_with("PLENUM_") && name != mutation::NAME {
             command.env_remove(name);
         }
     }

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Turns one protection off at a time, in a test build, and runs the test that is named for it: the test must fail. With no
+# arguments all of them; otherwise those named. The table is in docs/RELIABILITY.md, made from the lines below.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# mutation, test that must fail without it. Those in Rust: src/mutation.rs. Those in SQL: tests/it/support/mutation.rs.
+list='
+ack_before_commit        promises::promise_1_no_ack_comes_before_the_commit
+commit_without_flush     protections::promise_1_a_vote_acked_just_now_survives_kill_9_of_postgresql
+do_nothing_is_success    promises::promise_1_no_accepted_vote_is_changed_by_another_one
+vote_replaces_vote       promises::promise_1_no_accepted_vote_is_changed_by_another_one
+poll_before_vote         faults::a_vote_retried_after_its_poll_closed_is_still_acked_as_repeat
+new_name_on_retry        faults::a_commit_whose_answer_is_lost_is_retried_and_counted_once
+repeat_without_write     protections::a_repeat_waits_for_the_standby_as_the_first_vote_did
+warning_is_success       protections::a_vote_whose_wait_for_the_standby_was_cut_short_is_not_acked
+close_without_lock       protections::promise_4_a_close_waits_for_the_vote_that_is_being_written
+global_tail              protections::an_event_that_commits_late_is_delivered_all_the_same
+notify_only_tail         cluster::a_lost_hint_costs_no_more_than_one_poll
+replay_without_splice    protections::promise_5_an_event_published_during_a_replay_is_delivered
+'
+
+# Only the crates of this workspace are built anew: a wrapper adds the flag to them and to nothing else.
+wrapper=$PWD/target/mutation-rustc
+mkdir -p target
+printf '#!/bin/sh\nexec "$@" --cfg plenum_mutation\n' >"$wrapper"
+chmod +x "$wrapper"
+export RUSTC_WORKSPACE_WRAPPER=$wrapper CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}
+tests=$(cargo test --locked --test it --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+
+caught=0
+missed=()
+while read -r mutation test; do
+    [ -n "$mutation" ] || continue
+    [ $# -eq 0 ] || [[ " $* " == *" $mutation "* ]] || continue
+    output=$(PLENUM_MUTATION=$mutation "$tests" --exact "$test" 2>&1) && status=0 || status=$?
+    if [ $status -ne 0 ] && grep -q '0 passed; 1 failed' <<<"$output"; then
+        printf 'caught  %-24s %s\n' "$mutation" "$test"
+        grep -A1 -m1 'panicked at tests' <<<"$output" | tail -n 1 | cut -c1-160 | sed 's/^/        /'
+        caught=$((caught + 1))
+    else
+        printf 'MISSED  %-24s %s\n' "$mutation" "$test"
+        missed+=("$mutation")
+    fi
+done <<<"$list"
+printf '%d caught, %d missed\n' "$caught" "${#missed[@]}"
+[ "$caught" -gt 0 ] && [ "${#missed[@]}" -eq 0 ]
