@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # mutation, test that must fail without it. Those in Rust: src/mutation.rs. Those in SQL: tests/it/support/mutation.rs.
 list='
-ack_before_commit        promises::promise_1_no_ack_comes_before_the_commit
+ack_before_commit        protections::promise_1_no_ack_comes_while_the_vote_is_being_written
 commit_without_flush     protections::promise_1_a_vote_acked_just_now_survives_kill_9_of_postgresql
 do_nothing_is_success    promises::promise_1_no_accepted_vote_is_changed_by_another_one
 vote_replaces_vote       promises::promise_1_no_accepted_vote_is_changed_by_another_one

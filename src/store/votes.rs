@@ -91,7 +91,7 @@ impl VoteLink {
         ];
         let call = self.0.client.query(&statement, &params);
         let rows = timeout(COMMIT_WAIT_MAX, call).await.map_err(|_| StoreError::TimedOut)??;
-        mutation!("warning_is_success", self.0.take_not_replicated(););
+        mutation!("warning_is_success", let _ = self.0.take_not_replicated(););
         if self.0.take_not_replicated() {
             return Err(StoreError::NotReplicated);
         }

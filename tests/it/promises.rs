@@ -5,25 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::support::*;
 
-/// A proxy that holds the statement back shows that the ack waits for it.
-#[tokio::test]
-async fn promise_1_no_ack_comes_before_the_commit() {
-    let db = TestDb::fresh().await;
-    let proxy = Proxy::start(db.port()).await;
-    let server = Server::at(&db.url_by(proxy.port()), &[]).await;
-    let room = Room::on(server, db).await;
-    let poll = room.choice(2).await;
-    let mut guest = room.guest().await;
-    proxy.freeze();
-    let id = guest.vote(poll, pick(0)).await;
-    guest.send(json!({"type": "ping"})).await;
-    guest.take("a pong", |message| message["type"] == "pong").await;
-    let early = guest.received.iter().any(|message| message["id"] == id.as_str());
-    assert!(!early, "answered although nothing can have been stored");
-    proxy.forward();
-    assert_eq!(guest.verdict(&id).await["type"], "ack");
-}
-
 #[tokio::test]
 async fn promise_1_a_vote_can_be_read_by_anyone_when_its_ack_arrives() {
     let room = Room::open().await;

@@ -35,6 +35,24 @@ async fn waits(db: &TestDb, event: &str, statement: &str) {
     .await;
 }
 
+/// The pong leaves after whatever was said before the vote reached the database.
+#[tokio::test]
+async fn promise_1_no_ack_comes_while_the_vote_is_being_written() {
+    let room = Room::open().await;
+    let poll = room.choice(2).await;
+    let mut guest = room.guest().await;
+    let sql = room.db.sql().await;
+    hold_up(&sql, "TRIGGER held_up BEFORE INSERT ON votes FOR EACH ROW").await;
+    let id = guest.vote(poll, pick(0)).await;
+    waits(&room.db, "advisory", "cast_votes").await;
+    guest.send(json!({"type": "ping"})).await;
+    guest.take("a pong", |message| message["type"] == "pong").await;
+    let early = guest.received.iter().any(|message| message["id"] == id.as_str());
+    assert!(!early, "answered although nothing can have been stored");
+    let_go(&sql).await;
+    assert_eq!(guest.verdict(&id).await["type"], "ack");
+}
+
 /// The vote is being written when the poll is closed: the close has to wait for it, and count it.
 #[tokio::test]
 async fn promise_4_a_close_waits_for_the_vote_that_is_being_written() {

@@ -5,18 +5,30 @@
 /// The variable that names the protection to turn off.
 pub(crate) const NAME: &str = "PLENUM_MUTATION";
 
-/// A text of `sql/functions/`, and what stands in for it.
-const FUNCTIONS: &[(&str, &str, &str)] = &[
-    ("do_nothing_is_success", "WHEN v.id IS NOT NULL THEN 2", "WHEN v.id IS NOT NULL THEN 0"),
-    ("poll_before_vote", "WHEN v.id = i.id THEN 1", "WHEN v.id = i.id AND p.state = 'open' THEN 1"),
-    ("repeat_without_write", "PERFORM pg_logical_emit_message(true, 'plenum', 'repeat');", "NULL;"),
-    ("close_without_lock", "ORDER BY p.session_id, p.n FOR SHARE OF p;", "ORDER BY 1;"),
+/// Texts of `sql/functions/40_votes.sql`, and what stands in for each.
+type Swaps = &'static [(&'static str, &'static str)];
+
+const NO_LOCK: (&str, &str) = ("ORDER BY p.session_id, p.n FOR SHARE OF p;", "ORDER BY 1;");
+
+const FUNCTIONS: &[(&str, Swaps)] = &[
+    ("do_nothing_is_success", &[("WHEN v.id IS NOT NULL THEN 2", "WHEN v.id IS NOT NULL THEN 0")]),
     (
         "vote_replaces_vote",
-        "ON CONFLICT DO NOTHING\n        RETURNING session_id, poll, answer",
-        "ON CONFLICT (session_id, poll, participant) DO UPDATE SET answer = excluded.answer
-        RETURNING session_id, poll, answer",
+        &[(
+            "ON CONFLICT DO NOTHING\n",
+            "ON CONFLICT (session_id, poll, participant) DO UPDATE SET answer = excluded.answer\n",
+        )],
     ),
+    (
+        "poll_before_vote",
+        &[("WHEN v.id = i.id THEN 1", "WHEN v.id = i.id AND p.state = 'open' THEN 1")],
+    ),
+    // The lock is a write as well: the message is there so that nothing depends on that.
+    (
+        "repeat_without_write",
+        &[NO_LOCK, ("PERFORM pg_logical_emit_message(true, 'plenum', 'repeat');", "NULL;")],
+    ),
+    ("close_without_lock", &[NO_LOCK]),
 ];
 
 const VOTES: &str = include_str!("../../../sql/functions/40_votes.sql");
@@ -37,10 +49,13 @@ pub(super) fn of_url(url: &str) -> String {
 /// Replaces the function that the mutation is about.
 pub(super) async fn of_functions(url: &str) {
     let name = name();
-    let Some((_, from, to)) = FUNCTIONS.iter().find(|(of, ..)| name.as_deref() == Some(of)) else {
+    let Some((_, swaps)) = FUNCTIONS.iter().find(|(of, _)| name.as_deref() == Some(of)) else {
         return;
     };
-    assert!(VOTES.contains(from), "the text that {name:?} replaces is no longer there");
-    let sql = super::database::connect(url).await;
-    sql.batch_execute(&VOTES.replace(from, to)).await.unwrap();
+    let mut text = VOTES.to_owned();
+    for (from, to) in *swaps {
+        assert!(text.contains(from), "the text that {name:?} replaces is no longer there");
+        text = text.replace(from, to);
+    }
+    super::database::connect(url).await.batch_execute(&text).await.unwrap();
 }
