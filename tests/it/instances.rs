@@ -161,7 +161,7 @@ async fn instances_with_clocks_an_hour_apart_agree() {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
             ("DONT_FAKE_MONOTONIC", "1"),
         ];
-        let server = Server::in_environment(&room.db.url(), &[], &environment).await;
+        let server = Server::under(&environment, &room.db.url(), &[]).await;
         let logged: Value = serde_json::from_str(&server.log()[0]).unwrap();
         let off =
             plenum::domain::Timestamp::parse(logged["timestamp"].as_str().unwrap()).unwrap().0

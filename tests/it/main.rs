@@ -14,6 +14,7 @@ mod support;
 
 mod balancers;
 mod batch;
+mod chaos;
 mod cluster;
 mod configuration;
 mod conflation;

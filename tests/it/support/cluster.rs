@@ -61,7 +61,15 @@ impl Cluster {
 
     /// As `start`, with further lines of postgresql.conf.
     pub(crate) fn start_with(settings: &str) -> Cluster {
-        let mut cluster = Cluster::prepare();
+        Cluster::start_on(settings, |_, _| {})
+    }
+
+    /// As `start_with`; `prepare` gets the directory of the cluster, and whose it is, before anything is in it.
+    pub(crate) fn start_on(
+        settings: &str,
+        prepare: impl FnOnce(&Path, Option<(u32, u32)>),
+    ) -> Cluster {
+        let mut cluster = Cluster::prepare_on(prepare);
         // --no-sync speeds up the making only: the server itself runs with fsync on.
         cluster.run("initdb", ["--no-sync", "-U", "plenum", "-A", "trust", "-E", "UTF8"]);
         cluster.configure(&format!("{SETTINGS}\n{settings}"));
@@ -71,12 +79,17 @@ impl Cluster {
 
     /// A fresh directory, and the shell that watches over it.
     pub(super) fn prepare() -> Cluster {
+        Cluster::prepare_on(|_, _| {})
+    }
+
+    fn prepare_on(prepare: impl FnOnce(&Path, Option<(u32, u32)>)) -> Cluster {
         let bin = find_binaries();
         let owner = unprivileged_owner();
         let home = tempfile::Builder::new().prefix("plenum-it-").tempdir().unwrap().keep();
         if let Some((uid, gid)) = owner {
             chown(&home, Some(uid), Some(gid)).unwrap();
         }
+        prepare(&home, owner);
         let mut watch = command(Path::new("sh"), &home, owner);
         watch.args(["-c", WATCH, "sh"]).arg(&bin).arg(&home);
         let watch = watch.stdin(Stdio::piped()).process_group(0).spawn().unwrap();
@@ -112,7 +125,27 @@ impl Cluster {
         kill9_with_children(self.postmaster());
     }
 
-    pub(super) fn postmaster(&self) -> Pid {
+    /// Stops it in a mode of `pg_ctl`.
+    pub(crate) fn stop(&self, mode: &str) {
+        self.run("pg_ctl", ["stop", "-s", "-w", "-m", mode]);
+    }
+
+    /// Sends a signal to every process of the cluster.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let first = self.postmaster();
+        for pid in children_of(first).into_iter().chain([first]) {
+            // A child may have ended meanwhile.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Whether its first process runs.
+    pub(crate) fn is_up(&self) -> bool {
+        self.home.join("data/postmaster.pid").exists() && is_running(self.postmaster())
+    }
+
+    /// Its first process.
+    pub(crate) fn postmaster(&self) -> Pid {
         let text = fs::read_to_string(self.home.join("data/postmaster.pid")).unwrap();
         Pid::from_raw(text.lines().next().unwrap().trim().parse().unwrap()).unwrap()
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -52,6 +53,9 @@ struct State {
     released: watch::Sender<u32>,
     /// What passes is PostgreSQL's protocol, and is read.
     reads: bool,
+    target: AtomicU16,
+    /// Connections of an earlier number die.
+    cuts: watch::Sender<u64>,
 }
 
 impl Proxy {
@@ -76,11 +80,13 @@ impl Proxy {
             held: watch::Sender::new(0),
             released: watch::Sender::new(0),
             reads,
+            target: AtomicU16::new(target),
+            cuts: watch::Sender::new(0),
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(client, target, Arc::clone(&shared)));
+                tokio::spawn(relay(client, Arc::clone(&shared)));
             }
         });
         Proxy { port, state }
@@ -91,6 +97,11 @@ impl Proxy {
         self.port
     }
 
+    /// New connections lead to another port.
+    pub(crate) fn aim(&self, target: u16) {
+        self.state.target.store(target, Ordering::Relaxed);
+    }
+
     /// From now on no byte passes, in either direction.
     pub(crate) fn freeze(&self) {
         self.state.mode.send_replace(Mode::Freeze);
@@ -99,6 +110,12 @@ impl Proxy {
     /// From now on nothing comes from the target; what goes to it passes.
     pub(crate) fn mute(&self) {
         self.state.mode.send_replace(Mode::Mute);
+    }
+
+    /// Cuts every connection, and goes on with those that come.
+    pub(crate) fn cut(&self) {
+        self.state.cuts.send_modify(|cuts| *cuts += 1);
+        self.forward();
     }
 
     /// Cuts every connection and refuses new ones.
@@ -114,6 +131,11 @@ impl Proxy {
     /// The next statement whose text contains `text` is carried out, but its answer is lost.
     pub(crate) fn lose_answer_of(&self, text: &str) {
         *self.state.armed.lock().unwrap() = Some((text.to_owned(), Trick::Lose));
+    }
+
+    /// No further answer is lost.
+    pub(crate) fn lose_nothing(&self) {
+        *self.state.armed.lock().unwrap() = None;
     }
 
     /// The answer of the next statement whose text contains `text` waits until `release`.
@@ -152,11 +174,12 @@ impl Proxy {
 }
 
 /// One connection; both directions end together.
-async fn relay(client: TcpStream, target: u16, state: Arc<State>) {
-    let mut mode = state.mode.subscribe();
+async fn relay(client: TcpStream, state: Arc<State>) {
+    let (mut mode, mut cuts) = (state.mode.subscribe(), state.cuts.subscribe());
     if *mode.borrow() == Mode::Refuse {
         return;
     }
+    let target = state.target.load(Ordering::Relaxed);
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
     // Without this, delayed acknowledgements of 40 ms would look like a slow database.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -167,6 +190,7 @@ async fn relay(client: TcpStream, target: u16, state: Arc<State>) {
         () = up(client_read, server_write, &state, &trick) => {}
         () = down(server_read, client_write, &state, &trick) => {}
         _ = mode.wait_for(|mode| *mode == Mode::Refuse) => {}
+        _ = cuts.changed() => {}
     }
 }
 

@@ -59,29 +59,25 @@ impl Server {
 
     /// Starts a server on the database at `url`, and waits until it is ready.
     pub(crate) async fn at(url: &str, flags: &[&str]) -> Server {
-        Server::in_environment(url, flags, &[]).await
+        Server::under(&[], url, flags).await
     }
 
-    /// As `at`, with environment variables of its own.
-    pub(crate) async fn in_environment(
-        url: &str,
-        flags: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Server {
+    /// As `at`, with further variables in its environment.
+    pub(crate) async fn under(environment: &[(&str, &str)], url: &str, flags: &[&str]) -> Server {
         let url = mutation::of_url(url);
         let mut all = vec!["--database-url", &url, "--allow-anonymous-create"];
         all.extend_from_slice(flags);
-        let server = Server::spawn(&all, environment).await;
+        let server = Server::spawn(environment, &all).await;
         mutation::of_functions(&url).await;
         server
     }
 
     /// Starts a server with just these flags, addresses and log form aside.
     pub(crate) async fn plain(flags: &[&str]) -> Server {
-        Server::spawn(flags, &[]).await
+        Server::spawn(&[], flags).await
     }
 
-    async fn spawn(flags: &[&str], environment: &[(&str, &str)]) -> Server {
+    async fn spawn(environment: &[(&str, &str)], flags: &[&str]) -> Server {
         let mut arguments = vec!["serve"];
         for usual in
             [["--log", "json"], ["--listen", "127.0.0.1:0"], ["--ops-listen", "127.0.0.1:0"]]
