@@ -15,7 +15,7 @@ API_KEY =
 LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
-.PHONY: help run demo test format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
+.PHONY: help run demo test mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
 	loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
@@ -31,6 +31,17 @@ demo: rust packages ## 200 participants vote; uses the server on port 8080, or s
 
 test: rust test-packages ## every test, with a real PostgreSQL and real balancers
 	$(CARGO) test --workspace --locked
+
+mutations: rust test-packages ## turn each protection off once; the test named for it must fail
+	scripts/mutations.sh
+
+# As in: make chaos SEED=7 MINUTES=10. Root is needed for power loss and full disks, faketime for clocks that jump.
+SEED = 1
+MINUTES = 5
+VOTERS = 300
+chaos: rust test-packages ## break everything while people vote, for MINUTES, as SEED says; then check every vote
+	PLENUM_CHAOS_SEED=$(SEED) PLENUM_CHAOS_MINUTES=$(MINUTES) PLENUM_CHAOS_VOTERS=$(VOTERS) \
+		$(CARGO) test --locked --test it -- chaos --nocapture
 
 format: rust ## format the code
 	$(CARGO) fmt --all
@@ -64,7 +75,7 @@ readme-check: rust packages ## run the README's commands against a server of the
 	$(CARGO) build --locked --bin plenum
 	scripts/readme-check.sh
 
-check: format-check lint test readme-check loadtest-smoke bench-smoke ## what CI runs: format-check, lint, test, readme-check, the two smokes
+check: format-check lint test mutations readme-check loadtest-smoke bench-smoke ## what CI runs: format-check, lint, test, mutations, readme-check, the two smokes
 
 loadtest: rust packages ## load a server and judge it; SCENARIO=burst, URL=https://… OPS_URL=… API_KEY=… for yours
 	@scripts/packages.sh install pgbench

@@ -90,6 +90,8 @@ struct Frames {
     bytes: usize,
     /// The newest event ever pushed; before the first, where the ring began.
     last: Seq,
+    /// What the next event frame names as the one before it.
+    prev: Seq,
     /// Nothing more will come.
     end: Option<End>,
 }
@@ -98,14 +100,29 @@ impl Ring {
     /// An empty ring that begins after the event `at`.
     #[must_use]
     pub fn starting_at(at: Seq) -> Self {
-        let frames = Frames { kept: VecDeque::new(), first: 0, bytes: 0, last: at, end: None };
+        let kept = VecDeque::new();
+        let frames = Frames { kept, first: 0, bytes: 0, last: at, prev: at, end: None };
         Self { frames: RwLock::new(frames), changed: Notify::new() }
     }
 
-    /// The `prev` of the next event frame.
+    /// The same, where its subscribers are not shown the event that it begins after: who comes back has passed an earlier
+    /// one only, and would take the first frame for one after a hole.
+    #[must_use]
+    pub fn after_a_hidden_event(mut self) -> Self {
+        self.frames.get_mut().prev = Seq(0);
+        self
+    }
+
+    /// The newest event ever pushed; before the first, where the ring began.
     #[must_use]
     pub fn last(&self) -> Seq {
         self.frames.read().last
+    }
+
+    /// The `prev` that the next event frame tells.
+    #[must_use]
+    pub fn prev(&self) -> Seq {
+        self.frames.read().prev
     }
 
     /// Index after the newest frame.
@@ -118,7 +135,7 @@ impl Ring {
     pub fn push(&self, frame: Frame) {
         let mut frames = self.frames.write();
         if let Content::Event { seq, .. } = frame.content {
-            frames.last = seq;
+            (frames.last, frames.prev) = (seq, seq);
         }
         frames.bytes += frame.bytes.len();
         frames.kept.push_back(frame);

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::domain::{Audience, EventKind, LoggedEvent, Poll, PollNumber, Results, Seq, Session};
+use crate::domain::{
+    Audience, EventKind, LoggedEvent, Poll, PollNumber, Results, ResultsMode, Seq, Session,
+};
 use crate::store::log::Snapshot;
 
 /// The state as of `seq`.
@@ -105,6 +107,15 @@ impl LiveState {
             .values()
             .filter(move |poll| poll.results_visible_to(audience))
             .filter_map(|poll| self.results.get(&poll.n))
+    }
+
+    /// Whether this audience is shown the newest event: all but results of polls that are not counted before its eyes.
+    pub fn newest_is_shown_to(&self, audience: Audience) -> bool {
+        let newest = self.results_seqs.iter().find(|(_, seq)| **seq == self.seq);
+        audience == Audience::Presenters
+            || newest
+                .and_then(|(poll, _)| self.polls.get(poll))
+                .is_none_or(|poll| poll.results == ResultsMode::Live)
     }
 
     /// The newest `poll.results` of each poll: the only ones that a replay shows.

@@ -99,8 +99,14 @@ pub struct Beginning {
 impl Watched {
     pub(super) fn new(id: SessionId, epoch: Arc<str>, live: LiveState, shards: usize) -> Self {
         let seq = live.seq;
-        let channel =
-            || Channel { ring: Arc::new(Ring::starting_at(seq)), members: Members::new(shards) };
+        let channel = |audience| {
+            let ring = match live.newest_is_shown_to(audience) {
+                true => Ring::starting_at(seq),
+                false => Ring::starting_at(seq).after_a_hidden_event(),
+            };
+            Channel { ring: Arc::new(ring), members: Members::new(shards) }
+        };
+        let channels = [channel(Audience::Participants), channel(Audience::Presenters)];
         let state = State {
             live,
             early: BTreeMap::new(),
@@ -117,13 +123,7 @@ impl Watched {
             idle_since: Instant::now(),
             retired: false,
         };
-        Self {
-            id,
-            epoch,
-            state: Mutex::new(state),
-            channels: [channel(), channel()],
-            reached: watch::Sender::new(seq),
-        }
+        Self { id, epoch, state: Mutex::new(state), channels, reached: watch::Sender::new(seq) }
     }
 
     pub(super) fn channel(&self, audience: Audience) -> &Channel {
@@ -237,8 +237,8 @@ impl Watched {
     fn publish(&self, (event, since): &Timed, taken: &mut Taken) {
         for audience in Audience::ALL {
             let ring = &self.channel(audience).ring;
-            let prev = ring.last();
-            if let Some(text) = outbound::event(event, prev, audience) {
+            if let Some(text) = outbound::event(event, ring.prev(), audience) {
+                let prev = ring.last();
                 ring.push(framed(Content::Event { seq: event.seq, prev }, &text));
             }
         }

@@ -12,6 +12,7 @@
 
 mod support;
 
+mod abuse;
 mod balancers;
 mod batch;
 mod chaos;

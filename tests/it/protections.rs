@@ -124,6 +124,24 @@ async fn promise_5_an_event_published_during_a_replay_is_delivered() {
     }
 }
 
+/// An instance that first hears of a session right after an event that participants are not shown must not name that event
+/// as the one before the next: who comes back there never saw it, and would believe that something is missing.
+#[tokio::test]
+async fn promise_5_a_fresh_instance_names_no_hidden_event_as_the_one_before() {
+    let room = Room::open().await;
+    let poll = room.poll(choice_seen("presenter")).await;
+    let mut guest = room.guest().await;
+    let seen = guest.highest;
+    guest.cast(poll, pick(0)).await;
+    let second = Server::start(&room.db).await;
+    let hello = json!({"token": guest.token, "after": seen});
+    let mut back = Guest::hello(&second.base(), hello).await;
+    assert_eq!((&back.welcome["resumed"], &back.welcome["seq"]), (&json!(true), &json!(seen)));
+    room.by(&second).retitle("after what was hidden").await;
+    let event = back.event("session.updated").await;
+    assert!(event["prev"].as_i64().unwrap() <= seen, "{event}");
+}
+
 /// Nothing but the commit's own flush has brought the vote to the disk when PostgreSQL is killed.
 #[tokio::test]
 async fn promise_1_a_vote_acked_just_now_survives_kill_9_of_postgresql() {

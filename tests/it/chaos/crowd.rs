@@ -70,6 +70,7 @@ impl Crowd {
                 ended: ended.clone(),
                 id: Uuid::nil(),
                 reached: 0,
+                trail: Vec::new(),
                 state: State::default(),
                 waiting: HashMap::new(),
                 known: HashSet::new(),
@@ -109,6 +110,8 @@ struct Client {
     ended: watch::Receiver<Option<u64>>,
     id: Uuid,
     reached: u64,
+    /// Every event of this connection, with its `prev`; the first is the welcome.
+    trail: Vec<(u64, u64)>,
     state: State,
     /// Votes without a final answer.
     waiting: HashMap<Uuid, Cast>,
@@ -154,6 +157,7 @@ impl Client {
         if !resumed {
             self.state = State::welcomed(&welcome);
         }
+        self.trail = vec![(seq, seq)];
         self.reached = seq;
         let token =
             if self.presents { &self.hello["token"] } else { &welcome["participant"]["token"] };
@@ -252,11 +256,10 @@ impl Client {
             self.record.note(Line::Seen { client: self.number, seq, prev, digest });
             self.state.apply(kind, &message["data"]);
         }
-        let (client, reached, hello) = (self.number, self.reached, &self.hello["after"]);
-        assert!(
-            prev <= reached,
-            "{client}: event {seq} after {prev}, was at {reached}, came with {hello}"
-        );
+        self.trail.push((seq, prev));
+        let recent = &self.trail[self.trail.len().saturating_sub(8)..];
+        let in_order = prev <= self.reached && seq > self.reached;
+        assert!(in_order, "client {}, at {}: {recent:?}", self.number, self.reached);
         self.reached = seq;
     }
 }
