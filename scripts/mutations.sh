@@ -34,7 +34,7 @@ while read -r mutation test; do
     [ -n "$mutation" ] || continue
     [ $# -eq 0 ] || [[ " $* " == *" $mutation "* ]] || continue
     output=$(PLENUM_MUTATION=$mutation "$tests" --exact "$test" 2>&1) && status=0 || status=$?
-    if [ $status -ne 0 ] && grep -q '0 passed; 1 failed' <<<"$output"; then
+    if [ "$status" -ne 0 ] && grep -q '0 passed; 1 failed' <<<"$output"; then
         printf 'caught  %-24s %s\n' "$mutation" "$test"
         grep -A1 -m1 'panicked at tests' <<<"$output" | tail -n 1 | cut -c1-160 | sed 's/^/        /'
         caught=$((caught + 1))

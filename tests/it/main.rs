@@ -25,6 +25,7 @@ mod epoch;
 mod export;
 mod failover;
 mod faults;
+mod fuzz;
 mod hints;
 mod hostile_http;
 mod instances;

@@ -38,6 +38,10 @@ const CALM_MS: std::ops::Range<u64> = 300..1_500;
 pub(crate) struct Dice(u64);
 
 impl Dice {
+    pub(crate) fn seeded(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
     fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -50,7 +54,7 @@ impl Dice {
         range.start + self.bits() % (range.end - range.start)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.bits() % end as u64).unwrap()
     }
 
