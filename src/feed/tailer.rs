@@ -81,11 +81,15 @@ impl Feed {
             .filter(|watched| watched.retire_if_idle())
             .collect();
         idle.iter().for_each(|watched| self.forget(watched));
+        // Only cursors of one history tell whether it is still whole.
+        self.forget_other_histories();
+        let epoch = self.0.store.history().epoch();
         let cursors: Vec<(SessionId, Seq)> = self
             .0
             .sessions
             .iter()
-            .filter_map(|slot| slot.get().map(|watched| (watched.id, watched.seq())))
+            .filter_map(|slot| slot.get().filter(|watched| watched.epoch == epoch).cloned())
+            .map(|watched| (watched.id, watched.seq()))
             .collect();
         self.0.metrics.sessions.set(i64::try_from(cursors.len()).unwrap_or(i64::MAX));
         if cursors.is_empty() {
@@ -94,7 +98,7 @@ impl Feed {
         let store = self.0.store.clone();
         Some(drain.spawn_work(async move {
             let tail = store.tail(&cursors).await?;
-            if tail.behind && store.history().is_now(&tail.epoch) {
+            if tail.behind && *epoch == *tail.epoch && store.history().is_now(&epoch) {
                 // What was seen committed is gone.
                 store.settle(Evidence::Lost).await?;
             } else if !store.history().is_now(&tail.epoch) {
