@@ -50,6 +50,9 @@ pub(crate) struct LoadArguments {
     /// Replace a parameter of the scenario, as in --with participants=100.
     #[arg(long, value_name = "NAME=VALUE")]
     with: Vec<String>,
+    /// Start so many instances instead of what the scenario says.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=20))]
+    instances: Option<u8>,
     /// Servers of yours, one address per instance; left out, servers are started for each scenario.
     #[arg(long, value_delimiter = ',')]
     url: Vec<String>,
@@ -129,6 +132,8 @@ fn chosen(arguments: &LoadArguments) -> Result<Vec<Scenario>, Failure> {
         for one in &arguments.with {
             scenario.set(one)?;
         }
+        scenario.server.instances =
+            arguments.instances.map_or(scenario.server.instances, usize::from);
     }
     Ok(scenarios)
 }

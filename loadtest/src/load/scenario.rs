@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::Failure;
 
 /// The scenarios that come with the program, in the order in which a set runs them.
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     include_str!("../../scenarios/burst.toml"),
     include_str!("../../scenarios/sustained.toml"),
     include_str!("../../scenarios/join_storm.toml"),
@@ -26,6 +26,7 @@ const FILES: [&str; 17] = [
     include_str!("../../scenarios/slow_readers.toml"),
     include_str!("../../scenarios/multi_instance.toml"),
     include_str!("../../scenarios/multi_instance_poll.toml"),
+    include_str!("../../scenarios/growth.toml"),
     include_str!("../../scenarios/rolling_deploy.toml"),
     include_str!("../../scenarios/kill_instance.toml"),
     include_str!("../../scenarios/soak.toml"),

@@ -136,6 +136,9 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
         let events: u64 = stories.values().map(|one| one.events).sum();
         let share = events as f64 / spent.seconds;
         stage.sheet.figure("events_per_second", "Events delivered", "1/s", share);
+        let each = spent.server_cpu.map(|cpu| cpu / events as f64 * 1e6);
+        let label = "Server processor time, all of it, by deliveries";
+        stage.sheet.figure_if("server_cpu_per_million", label, "s/million", each);
         stage.done(&format!("{name}: ack p99 {:.2} ms", millis(times.ack.value_at_quantile(0.99))));
     }
     if let (Some(first), Some(last)) = (memory.first(), memory.last()) {
