@@ -352,6 +352,7 @@ async fn open(
 fn rules(config: &Config) -> Rules {
     Rules {
         api_key: config.api_key.clone(),
+        public_url: config.public_url.clone(),
         streams_max: config.max_connections,
         capacity: config.capacity,
         instance_id: config.instance_id.clone(),

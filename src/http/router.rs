@@ -11,7 +11,7 @@ use hyper::header::{ALLOW, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION};
 use hyper::{Method, Request, Response};
 
 use super::respond::{self, Answered, Body};
-use super::{Door, body, events, export, join, ops, polls, sessions, stream, votes};
+use super::{Door, body, events, export, join, ops, pages, polls, qr, sessions, stream, votes};
 use crate::domain::{PollNumber, SessionId};
 use crate::wire::{Code, Fault};
 use crate::ws::{self, Edge, Refused};
@@ -33,6 +33,9 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/ws", &["GET"]),
     ("/v1/openapi.json", &["GET"]),
 ];
+
+/// Pages, and what goes with them, are no part of the API.
+const PAGE_ROUTES: &[(&str, &[&str])] = &[("/qr/{name}", &["GET"])];
 
 const OPS_ROUTES: &[(&str, &[&str])] = &[
     ("/livez", &["GET"]),
@@ -60,8 +63,12 @@ pub(super) async fn answer(
     let began = Instant::now();
     let head = request.method() == Method::HEAD;
     let method = if head { Method::GET } else { request.method().clone() };
-    let table = if door == Door::Public { ROUTES } else { OPS_ROUTES };
-    let (route, answered) = match find(table, request.uri().path()) {
+    let tables: &[_] = match door {
+        Door::Public => &[ROUTES, pages::ROUTES, PAGE_ROUTES],
+        Door::Operations => &[OPS_ROUTES],
+    };
+    let path = request.uri().path();
+    let (route, answered) = match tables.iter().find_map(|table| find(table, path)) {
         None => ("none", Err(Fault::new(Code::NotFound, "there is nothing at this address"))),
         Some(found) if !found.methods.contains(&method.as_str()) => {
             (found.route, Ok(wrong_method(found.methods)))
@@ -122,7 +129,8 @@ async fn dispatch(
         ("/metrics", _) => Ok(ops::metrics(edge)),
         ("/cluster", _) => Ok(ops::cluster(edge)),
         ("/drain", _) => Ok(ops::drain(edge)),
-        _ => Err(Fault::new(Code::NotFound, "there is nothing at this address")),
+        ("/qr/{name}", _) => qr::answer(edge, request),
+        (page, _) => pages::answer(request, page),
     }
 }
 
@@ -142,6 +150,7 @@ fn find(table: &'static [(&str, &[&str])], path: &str) -> Option<Found> {
                 (Some("{n}"), Some(n)) if n.starts_with(|c: char| c.is_ascii_digit()) => {
                     found.poll = PollNumber(n.parse().ok()?);
                 }
+                (Some("{code}" | "{version}" | "{name}"), Some(_)) => {}
                 (Some(wanted), Some(given)) if wanted == given && !wanted.starts_with('{') => {}
                 _ => return None,
             }

@@ -56,6 +56,8 @@ pub struct Edge {
 pub struct Rules {
     /// `None`: anybody creates sessions.
     pub api_key: Option<String>,
+    /// What links begin with; `None`: the address that a request came by.
+    pub public_url: Option<String>,
     /// Open streams at most.
     pub streams_max: usize,
     /// Participants that this instance is meant for.
