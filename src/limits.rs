@@ -92,6 +92,17 @@ pub const WRITE_SLICES_MAX: usize = 32;
 /// Addresses whose failed joins are counted at one time; beyond it the oldest windows are forgotten.
 pub const ADDRESSES_MAX: usize = 65_536;
 
+/// WebSockets of check pages at one time: a venue tests with a handful of phones.
+pub const CHECKS_MAX: usize = 64;
+/// The check page holds one open for 60 s; the rest is for slow networks.
+pub const CHECK_WAIT_MAX: Duration = Duration::from_secs(75);
+/// Reads from one check's socket: the page sends one message every 5 s.
+pub const CHECK_MESSAGES_MAX: u32 = 200;
+/// Signs of life that the check page is sent as server-sent events.
+pub const CHECK_BEATS: u32 = 6;
+/// Between two of them: what is held back on the way arrives together, and that shows.
+pub const CHECK_BEAT_EVERY: Duration = Duration::from_millis(500);
+
 // ── Write path ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Votes in one batch: the database takes about 10 ms for so many, and larger batches gain nothing.

@@ -2,6 +2,7 @@
 //! text of a client's comes back in one. Called by `app.rs`; hands upgrades to `ws`.
 
 mod body;
+mod check;
 mod events;
 mod export;
 mod join;

@@ -11,10 +11,10 @@ use hyper::header::{ALLOW, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION};
 use hyper::{Method, Request, Response};
 
 use super::respond::{self, Answered, Body};
-use super::{Door, body, events, export, join, ops, pages, polls, qr, sessions, stream, votes};
+use super::{Door, body, check, events, export, join, ops, pages, polls, qr, sessions, stream, votes};
 use crate::domain::{PollNumber, SessionId};
 use crate::wire::{Code, Fault};
-use crate::ws::{self, Edge, Refused};
+use crate::ws::{self, Edge, Purpose, Refused};
 
 /// Every public route, as in the OpenAPI document, with its methods.
 pub const ROUTES: &[(&str, &[&str])] = &[
@@ -35,7 +35,11 @@ pub const ROUTES: &[(&str, &[&str])] = &[
 ];
 
 /// Pages, and what goes with them, are no part of the API.
-const PAGE_ROUTES: &[(&str, &[&str])] = &[("/qr/{name}", &["GET"])];
+const PAGE_ROUTES: &[(&str, &[&str])] = &[
+    ("/qr/{name}", &["GET"]),
+    ("/check/ws", &["GET"]),
+    ("/check/stream", &["GET"]),
+];
 
 const OPS_ROUTES: &[(&str, &[&str])] = &[
     ("/livez", &["GET"]),
@@ -122,13 +126,15 @@ async fn dispatch(
         ("/v1/sessions/{id}/stream", _) => stream::follow(edge, request, session).await,
         ("/v1/sessions/{id}/export", _) => export::export(edge, request, session).await,
         ("/v1/join", _) => join::join(edge, request, from).await,
-        ("/v1/ws", _) => upgrade(edge, request, from),
+        ("/v1/ws", _) => upgrade(edge, request, from, Purpose::Session),
         ("/v1/openapi.json", _) => Ok(respond::json(200, OPENAPI)),
         ("/livez", _) => Ok(ops::live()),
         ("/readyz", _) => Ok(ops::ready(edge).await),
         ("/metrics", _) => Ok(ops::metrics(edge)),
         ("/cluster", _) => Ok(ops::cluster(edge)),
         ("/drain", _) => Ok(ops::drain(edge)),
+        ("/check/ws", _) => upgrade(edge, request, from, Purpose::Check),
+        ("/check/stream", _) => check::beats(),
         ("/qr/{name}", _) => qr::answer(edge, request),
         (page, _) => pages::answer(request, page),
     }
@@ -184,8 +190,13 @@ fn wrong_method(methods: &[&str]) -> Response<Body> {
     response
 }
 
-fn upgrade(edge: &Arc<Edge>, request: &mut Request<Incoming>, from: IpAddr) -> Answered {
-    match ws::upgrade(edge, request, from) {
+fn upgrade(
+    edge: &Arc<Edge>,
+    request: &mut Request<Incoming>,
+    from: IpAddr,
+    purpose: Purpose,
+) -> Answered {
+    match ws::upgrade(edge, request, from, purpose) {
         Ok(response) => {
             Ok(response.map(|empty| empty.map_err(|never| match never {}).boxed_unsync()))
         }

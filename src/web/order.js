@@ -5,43 +5,42 @@
 import { draftOf } from './api.js';
 
 const key = (desk) => `plenum:${desk.session}:moving`;
-const keep = (desk, steps) => {
+const keep = (desk, moving) => {
   try {
-    if (steps.length) localStorage.setItem(key(desk), JSON.stringify(steps));
+    if (moving) localStorage.setItem(key(desk), JSON.stringify(moving));
     else localStorage.removeItem(key(desk));
   } catch { /* then a crash between the two calls may double a draft */ }
 };
+const isTaken = ({ code }) => code === 'poll_not_draft' || code === 'not_found';
 
 /** Lets two drafts change places. */
-export async function swap(desk, one, other) {
-  const steps = [{ n: one.n, draft: draftOf(other) }, { n: other.n, draft: draftOf(one) }];
-  keep(desk, steps);
-  await write(desk, steps);
-}
+export const swap = (desk, one, other) =>
+  write(desk, { steps: [{ n: one.n, draft: draftOf(other) }, { n: other.n, draft: draftOf(one) }], done: 0 });
 
 /** Ends a move that was cut off. */
 export async function finish(desk) {
-  let steps = [];
+  let moving = null;
   try {
-    steps = JSON.parse(localStorage.getItem(key(desk))) ?? [];
+    moving = JSON.parse(localStorage.getItem(key(desk)));
   } catch { /* unreadable: nothing to finish */ }
-  if (steps.length) await write(desk, steps);
+  if (moving?.steps) await write(desk, moving);
 }
 
-async function write(desk, steps) {
-  const left = [...steps];
-  for (const [at, { n, draft }] of steps.entries()) {
-    try {
-      await desk.change(n, draft);
-    } catch (problem) {
-      if (problem.code !== 'poll_not_draft' && problem.code !== 'not_found') throw problem;
-      // Opened on another device meanwhile. Before the first step nothing has happened; after it, the question that was
-      // to go there gets a place of its own.
-      if (at === 0 && steps.length === 2) break;
-      await desk.create(draft);
-    }
-    left.shift();
-    keep(desk, left);
+async function write(desk, { steps: [first, second], done }) {
+  keep(desk, { steps: [first, second], done });
+  try {
+    if (done === 0) await desk.change(first.n, first.draft);
+  } catch (problem) {
+    if (!isTaken(problem)) throw problem;
+    return keep(desk, null); // opened on another device meanwhile; nothing has happened yet
   }
-  keep(desk, []);
+  keep(desk, { steps: [first, second], done: 1 });
+  try {
+    await desk.change(second.n, second.draft);
+  } catch (problem) {
+    if (!isTaken(problem)) throw problem;
+    // The second was opened meanwhile, so the first goes back to where it was; or, opened too, to a place of its own.
+    await desk.change(first.n, second.draft).catch(() => desk.create(second.draft));
+  }
+  return keep(desk, null);
 }

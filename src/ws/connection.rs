@@ -289,7 +289,7 @@ fn close_code(broken: Broken) -> Ended {
 
 /// After the close frame: lets the socket take what waits, and reads and discards for a moment, since unread input would
 /// turn the end into a reset that swallows the close code.
-async fn linger(outbox: &Outbox, client_closed: bool) {
+pub(super) async fn linger(outbox: &Outbox, client_closed: bool) {
     let mut buffer = [0; READ_BYTES];
     let mut decoder = Some(Decoder::default());
     loop {

@@ -16,8 +16,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::connection;
 use super::edge::Edge;
+use super::{check, connection};
 use crate::drain::Phase;
 
 const SUBPROTOCOL: &str = "polling.v1";
@@ -37,6 +37,15 @@ pub enum Refused {
     Draining,
 }
 
+/// What a WebSocket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Following a session.
+    Session,
+    /// Seeing whether one opens and stays open.
+    Check,
+}
+
 /// Answers the request; the connection goes on in a task of its own.
 ///
 /// # Errors
@@ -45,8 +54,9 @@ pub fn upgrade(
     edge: &Arc<Edge>,
     request: &mut Request<Incoming>,
     from: IpAddr,
+    purpose: Purpose,
 ) -> Result<Response<Empty<Bytes>>, Refused> {
-    check(request.headers(), &edge.rules.allowed_origins)?;
+    fit(request.headers(), &edge.rules.allowed_origins)?;
     if edge.drain.phase() >= Phase::Draining {
         return Err(Refused::Draining);
     }
@@ -62,8 +72,11 @@ pub fn upgrade(
     let edge = edge.clone();
     edge.drain.clone().spawn_work(async move {
         if let Some((socket, early)) = bare(upgraded).await {
-            let task = connection::run(edge.clone(), socket, early, from);
-            edge.drain.spawn_client(task);
+            let drain = edge.drain.clone();
+            match purpose {
+                Purpose::Session => drain.spawn_client(connection::run(edge, socket, early, from)),
+                Purpose::Check => drain.spawn_client(check::run(edge, socket, early)),
+            }
         }
     });
     Ok(response)
@@ -76,7 +89,7 @@ async fn bare(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
     Some((parts.io.into_inner(), parts.read_buf))
 }
 
-fn check(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Refused> {
+fn fit(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Refused> {
     let has =
         |name, token: &str| tokens(headers, name).any(|given| given.eq_ignore_ascii_case(token));
     if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {

@@ -2,6 +2,7 @@
 //! to the connection's outbox. A reader never waits for the database, the fan-out never for a socket.
 //! Called by `http/router.rs`, for the upgrade.
 
+mod check;
 mod connection;
 mod edge;
 mod handshake;
@@ -9,4 +10,4 @@ mod hello;
 mod reader;
 
 pub use edge::{CodeRefused, Edge, Rules, Stream};
-pub use handshake::{Refused, upgrade};
+pub use handshake::{Purpose, Refused, upgrade};

@@ -165,7 +165,7 @@ export default {
   screen_enter: 'and enter',
   voting_open: 'Voting is open',
   voting_closed: 'Voting is closed',
-  screen_hidden: 'Results are hidden while people vote',
+  screen_hidden: 'Results appear when voting closes',
   screen_kept: 'The presenter shows the results',
   screen_full: 'Full screen',
   screen_theme: 'Light or dark',
