@@ -15,7 +15,7 @@ API_KEY =
 LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
-.PHONY: help run demo test mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
+.PHONY: help run demo test test-web mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
 	loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
@@ -31,6 +31,12 @@ demo: rust packages ## 200 participants vote; uses the server on port 8080, or s
 
 test: rust test-packages ## every test, with a real PostgreSQL and real balancers
 	$(CARGO) test --workspace --locked
+
+test-web: rust packages ## plenum.js on Node, and the pages in a real browser
+	scripts/packages.sh install node npm chromium
+	$(CARGO) build --locked --bin plenum
+	node --test tests/web/
+	cd tests/browser && npm ci && npm test
 
 mutations: rust test-packages ## turn each protection off once; the test named for it must fail
 	scripts/mutations.sh
@@ -75,7 +81,7 @@ readme-check: rust packages ## run the README's commands against a server of the
 	$(CARGO) build --locked --bin plenum
 	scripts/readme-check.sh
 
-check: format-check lint test mutations readme-check loadtest-smoke bench-smoke ## what CI runs: format-check, lint, test, mutations, readme-check, the two smokes
+check: format-check lint test mutations test-web readme-check loadtest-smoke bench-smoke ## what CI runs: all of these
 
 loadtest: rust packages ## load a server and judge it; SCENARIO=burst, URL=https://… OPS_URL=… API_KEY=… for yours
 	@scripts/packages.sh install pgbench

@@ -22,6 +22,8 @@ python         python3-venv      python3-pip         -
 faketime       faketime          libfaketime         libfaketime
 nchan          libnginx-mod-nchan -                  -
 node           nodejs            nodejs              node
+npm            npm               nodejs-npm          node
+chromium       chromium          chromium            -
 '
 # The oldest PostgreSQL whose features the schema uses.
 postgres_oldest=14
@@ -66,6 +68,8 @@ has() {
         nchan) ls /usr/lib/nginx/modules/ngx_nchan_module.so >/dev/null 2>&1 ;;
         haproxy | nginx) PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1 ;;
         python) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
+        node) node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' >/dev/null 2>&1 ;;
+        chromium) { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 ;;
         *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
@@ -75,6 +79,7 @@ describe() {
         postgres) echo "the PostgreSQL server programs (initdb, postgres, pg_ctl; version $postgres_oldest or newer)" ;;
         build) echo "a C compiler (cc)" ;;
         nchan) echo "nginx with the nchan module" ;;
+        node) echo "Node.js 20 or newer" ;;
         python) echo "Python 3 with venv and pip" ;;
         *) echo "$1" ;;
     esac

@@ -160,7 +160,8 @@ fn print_guide(listen: &str, ops_listen: &str, keyed: bool) {
     let key = if keyed { " -H 'Authorization: Bearer YOUR_API_KEY'" } else { "" };
     println!(
         "\nPlenum is ready at http://{listen} (operations: http://{ops_listen}). Ctrl-C stops it.\n\n\
-         In another terminal, create a session and open a poll in it:\n\n\
+         Open the presenter's console:  http://{listen}/present\n\n\
+         Or, in another terminal, create a session and open a poll in it:\n\n\
          \x20 S=$(curl -s http://{listen}/v1/sessions{key} -d '{{\"title\":\"Town hall\"}}')\n\
          \x20 get() {{ printf '%s' \"$S\" | sed \"s/.*\\\"$1\\\":\\\"\\([^\\\"]*\\)\\\".*/\\1/\"; }}\n\
          \x20 ID=$(get id); CODE=$(get code); TOKEN=$(get presenter_token); echo \"join code: $CODE\"\n\

@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use tokio::time::sleep;
 
 use super::respond::{self, Answered};
-use crate::limits::{CHECK_BEATS, CHECK_BEAT_EVERY};
+use crate::limits::{CHECK_BEAT_EVERY, CHECK_BEATS};
 
 pub(super) fn beats() -> Answered {
     let beats = stream::unfold(0, |sent| async move {

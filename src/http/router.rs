@@ -11,7 +11,9 @@ use hyper::header::{ALLOW, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION};
 use hyper::{Method, Request, Response};
 
 use super::respond::{self, Answered, Body};
-use super::{Door, body, check, events, export, join, ops, pages, polls, qr, sessions, stream, votes};
+use super::{
+    Door, body, check, events, export, join, ops, pages, polls, qr, sessions, stream, votes,
+};
 use crate::domain::{PollNumber, SessionId};
 use crate::wire::{Code, Fault};
 use crate::ws::{self, Edge, Purpose, Refused};
@@ -35,11 +37,8 @@ pub const ROUTES: &[(&str, &[&str])] = &[
 ];
 
 /// Pages, and what goes with them, are no part of the API.
-const PAGE_ROUTES: &[(&str, &[&str])] = &[
-    ("/qr/{name}", &["GET"]),
-    ("/check/ws", &["GET"]),
-    ("/check/stream", &["GET"]),
-];
+const PAGE_ROUTES: &[(&str, &[&str])] =
+    &[("/qr/{name}", &["GET"]), ("/check/ws", &["GET"]), ("/check/stream", &["GET"])];
 
 const OPS_ROUTES: &[(&str, &[&str])] = &[
     ("/livez", &["GET"]),

@@ -17,7 +17,7 @@ export function parts(view) {
       session && !gone && pill(session.state === 'live' ? 'live' : `state_${session.state}`, session.state),
       session && !gone && h('span', { class: 'here soft' }, t('here', { n: state.participants, count: number(state.participants) })),
       languages()),
-    gone ? h('main', { class: 'start' }, h('div', { class: 'hero' }, h('h1', { role: 'alert' }, t('console_invalid')),
+    gone ? h('main', { class: 'start' }, h('div', { class: 'hero', role: 'alert' }, h('h1', null, t('console_invalid')),
       h('a', { class: 'button primary', href: '/present' }, t('new_session'))))
       : !session ? h('main', { class: 'start' }, h('p', { class: 'soft', role: 'status' }, t('connecting')))
         : h('main', { class: 'console' }, stage(view), side(view)),

@@ -1,5 +1,5 @@
 // The reader's language. The server writes it into the page (from Accept-Language) and preloads its texts; a choice made here
-// is kept on this device and wins. A new language is one file in lang/ and one line below: see docs/PAGES.md.
+// is kept on this device and wins. A new language is one file in lang/ and one line below: tests/web/lang.test.mjs compares them.
 
 /** Code and own name of each language that there is a file for. */
 export const LANGUAGES = { en: 'English', de: 'Deutsch' };

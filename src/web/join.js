@@ -14,6 +14,8 @@ const app = document.getElementById('app');
 let plenum = null;
 let typed = '';
 let fault = null;
+/** The state that was drawn last. */
+let before = null;
 
 const codeInAddress = () => {
   const part = location.pathname.match(/^\/j\/(.+)$/)?.[1] ?? new URLSearchParams(location.search).get('code');
@@ -30,17 +32,17 @@ function begin() {
     if (given) [typed, fault] = [given, 'join_short'];
     return draw();
   }
-  plenum = new Plenum({ code });
-  plenum.subscribe(changed);
-  return plenum.start();
+  const mine = new Plenum({ code });
+  plenum = mine;
+  before = null;
+  mine.subscribe((state) => mine === plenum && changed(state));
+  return mine.start();
 }
 
 function go(path) {
   history.pushState(null, '', path);
   begin();
 }
-
-let before = null;
 
 function changed(state) {
   if (state.problem === 'not_found') {
@@ -51,10 +53,14 @@ function changed(state) {
     fault = 'join_unknown';
     return draw();
   }
-  if (state.session && !before?.session) remember(state.session);
+  const arrived = state.session && !before?.session;
+  if (arrived) remember(state.session);
   if (before) announce(before, state);
   before = state;
-  return draw();
+  draw();
+  // The code field is gone: who goes on by keyboard begins at the top of what is there now.
+  if (arrived && document.activeElement === document.body) app.querySelector('main').focus();
+  return undefined;
 }
 
 /** What a person who does not see the page has to hear. */
@@ -88,7 +94,7 @@ function draw() {
   document.title = state?.session?.title ?? t('title_join');
   render(app,
     h('header', null, mark(), h('h1', null, state?.session?.title ?? 'Plenum')),
-    h('main', null, !state ? entry() : state.session ? room(state) : arriving(state)),
+    h('main', { tabindex: -1 }, !state ? entry() : state.session ? room(state) : arriving(state)),
     h('footer', null,
       state?.session && state.session.state !== 'ended'
         ? h('span', null, t('here', { n: state.participants, count: number(state.participants) }))
@@ -139,8 +145,8 @@ function arriving(state) {
       t(limited ? 'join_limited' : state.connection === 'waiting' ? 'lost' : 'connecting')));
 }
 
-const gone = (state) => h('section', { class: 'calm still', key: 'gone' }, mark(),
-  h('h2', { role: 'alert' }, t(state.problem ?? 'deleted')),
+const gone = (state) => h('section', { class: 'calm still', key: 'gone', role: 'alert' }, mark(),
+  h('h2', null, t(state.problem ?? 'deleted')),
   state.problem === 'protocol' ? h('button', { onclick: () => location.reload() }, t('reload'))
     : h('a', { class: 'button', href: '/' }, t('join_other')));
 

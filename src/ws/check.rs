@@ -13,9 +13,7 @@ use tokio::time::timeout;
 use super::connection::linger;
 use super::edge::Edge;
 use crate::drain::Phase;
-use crate::limits::{
-    CHECK_MESSAGES_MAX, CHECK_WAIT_MAX, CHECKS_MAX, CLOSE_LINGER_MAX, READ_BYTES,
-};
+use crate::limits::{CHECK_MESSAGES_MAX, CHECK_WAIT_MAX, CHECKS_MAX, CLOSE_LINGER_MAX, READ_BYTES};
 use crate::outbox::{Outbox, Outlook};
 use crate::wire::frame::{Decoder, Incoming};
 use crate::wire::{Close, frame, outbound};
@@ -52,7 +50,9 @@ async fn answer(outbox: &Outbox, early: Bytes) -> Option<Close> {
         match (fed, ended) {
             (Err(close), _) | (_, Some(close)) => return Some(close),
             _ if messages > CHECK_MESSAGES_MAX => return Some(Close::TooMany),
-            _ if matches!(outbox.outlook(), Outlook::Blocked { .. }) => return Some(Close::Lagging),
+            _ if matches!(outbox.outlook(), Outlook::Blocked { .. }) => {
+                return Some(Close::Lagging);
+            }
             _ => outbox.socket.readable().await.ok()?,
         }
         let mut buffer = [0; READ_BYTES];
