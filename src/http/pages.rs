@@ -36,7 +36,6 @@ pub(super) struct File {
     gzip: &'static [u8],
 }
 
-#[expect(clippy::unreadable_literal, reason = "made by build.rs")]
 mod made {
     use super::File;
     include!(concat!(env!("OUT_DIR"), "/web.rs"));

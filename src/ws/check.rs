@@ -43,7 +43,7 @@ async fn answer(outbox: &Outbox, early: Bytes) -> Option<Close> {
     let mut messages = 0;
     let mut ended = None;
     let mut early = early.to_vec();
-    let mut fed = decoder.feed(&mut early, |incoming| heard(outbox, incoming, &mut ended));
+    let mut fed = decoder.feed(&mut early, |incoming| heard(outbox, &incoming, &mut ended));
     loop {
         outbox.flush();
         messages += 1; // reads, of which each holds one message or more
@@ -59,7 +59,7 @@ async fn answer(outbox: &Outbox, early: Bytes) -> Option<Close> {
         fed = match outbox.socket.try_read(&mut buffer) {
             Ok(0) => return None,
             Ok(read) => decoder.feed(buffer.get_mut(..read).unwrap_or_default(), |incoming| {
-                heard(outbox, incoming, &mut ended)
+                heard(outbox, &incoming, &mut ended)
             }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             Err(_) => return None,
@@ -67,7 +67,7 @@ async fn answer(outbox: &Outbox, early: Bytes) -> Option<Close> {
     }
 }
 
-fn heard(outbox: &Outbox, incoming: Incoming<'_>, ended: &mut Option<Close>) -> ControlFlow<()> {
+fn heard(outbox: &Outbox, incoming: &Incoming<'_>, ended: &mut Option<Close>) -> ControlFlow<()> {
     match incoming {
         Incoming::Text(_) => outbox.queue(frame::text(&[outbound::PONG.as_bytes()])),
         Incoming::Ping(payload) => outbox.queue(frame::pong(payload)),
