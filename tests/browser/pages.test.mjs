@@ -1,0 +1,52 @@
+// The presenter's pages side by side with a phone, faults on the way, and what holds for every page.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { accessible, text, until } from './support/browser.mjs';
+import { Proxy } from './support/proxy.mjs';
+import { choose, counted, hall } from './support/room.mjs';
+
+const here = hall();
+
+test('one vote is seen on phone, console and screen', async () => {
+  const session = await here.server.session();
+  await session.ask('Tea or coffee?');
+  const [phone, desk, wall] = await Promise.all([here.phone(session), here.console(session), here.screen(session)]);
+  await choose(phone, 'Coffee');
+  await counted(phone);
+  for (const page of [phone, desk, wall]) {
+    await until('the bar moves', async () => /100%/.test(await page.locator('.bar').nth(1).innerText()));
+  }
+  assert.match(await text(wall, '.turnout'), /1 of 1 voted/);
+  for (const [page, name] of [[phone, 'phone'], [desk, 'console'], [wall, 'screen']]) await accessible(page, name);
+  for (const page of [phone, desk, wall]) await page.context().close(); // or they would complain about the next test
+});
+
+test('the server is killed while voting: the vote arrives once', async () => {
+  const session = await here.server.session();
+  await session.ask('Tea or coffee?');
+  const page = await here.phone(session, { allow: [/./] });
+  await page.getByLabel('Tea').check();
+  await here.server.kill9();
+  await page.getByRole('button', { name: 'Send vote' }).click();
+  await page.getByText('Your vote is kept and will be sent').waitFor();
+  await here.server.restart();
+  await counted(page);
+  assert.equal((await session.votes()).length, 1);
+});
+
+test('WebSocket blocked: it falls back, and the vote counts', async () => {
+  const session = await here.server.session();
+  await session.ask('Tea or coffee?');
+  const proxy = await Proxy.start(here.server);
+  proxy.blockUpgrades = true;
+  const page = await here.phone(session, { base: proxy.base, allow: [/WebSocket/] });
+  await choose(page, 'Tea');
+  await counted(page);
+  assert.ok(proxy.refused >= 2 && proxy.paths.some((path) => path.includes('/stream')));
+  assert.equal((await session.votes()).length, 1);
+  await page.context().close();
+  await proxy.stop();
+});
+
+test('nothing was to be complained about', () => here.browser.clean());
