@@ -138,6 +138,7 @@ impl App {
         let metrics =
             Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.capacity.set(i64::from(config.capacity));
+        metrics.connections_max.set(i64::try_from(config.max_connections).unwrap_or(i64::MAX));
         let drain = Drain::new(metrics.tasks.clone());
         let (database, replicas) = history::databases(&config, embedded_url, &metrics)?;
         let store = open(&config, (&database, &replicas), &drain, &metrics).await?;
@@ -155,8 +156,9 @@ impl App {
         let feed = Feed::start(settings, &store, &drain, &metrics);
         let hints = Hints::default();
         let offer = {
-            let (feed, hints) = (feed.clone(), hints.clone());
+            let (feed, hints, metrics) = (feed.clone(), hints.clone(), metrics.clone());
             Offer(Arc::new(move |event: LoggedEvent, committed| {
+                metrics.appended.of(event.kind.as_str()).inc();
                 hints.mark(event.session, event.seq);
                 feed.offer(event, committed);
             }))

@@ -33,6 +33,9 @@ enum Command {
         #[command(flatten)]
         flags: Box<Flags>,
     },
+    /// Print the table of all metrics, as in docs/METRICS.md
+    #[command(hide = true)]
+    Metrics,
     /// Ask a running instance whether it is ready: exit code 0 or 1
     Health {
         /// Its address for operators
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
             let task = if new { Task::NewEpoch } else { Task::ShowEpoch };
             with_config(*flags, move |config| operate(config, task))
         }
+        Command::Metrics => metrics(),
         Command::Health { ops_listen } => health(&ops_listen),
     }
 }
@@ -186,6 +190,17 @@ fn operate(config: Config, task: Task) -> ExitCode {
             Err(error) => fail(&error),
         }
     })
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn metrics() -> ExitCode {
+    match plenum::metrics::Metrics::new() {
+        Ok(metrics) => {
+            print!("{}", metrics.table());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
 }
 
 /// Without a client library: one request, one line of the answer.

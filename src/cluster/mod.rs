@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::drain::{Drain, Phase};
 use crate::limits::HEARTBEAT_EVERY;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Processor};
 use crate::store::Store;
 pub use crate::store::cluster::Instance;
 pub use agent::{Standing, answer};
@@ -56,6 +56,7 @@ impl Cluster {
 
     /// Says twice a second that this instance lives, and hears who else does, until it stops; then says goodbye.
     pub async fn run(self, store: Store, drain: Drain, metrics: Arc<Metrics>) {
+        let mut processor = Processor::watch();
         let mut ticks = interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -63,6 +64,7 @@ impl Cluster {
                 _ = ticks.tick() => {}
                 () = drain.reached(Phase::Stopping) => break,
             }
+            metrics.cpu.set(processor.ratio());
             match store.heartbeat(&self.myself(&drain, &metrics)).await {
                 Ok(instances) => {
                     metrics.instances.set(i64::try_from(instances.len()).unwrap_or(i64::MAX));
@@ -84,9 +86,15 @@ impl Cluster {
             connections: i32::try_from(metrics.connections.get()).unwrap_or(i32::MAX),
             capacity: self.capacity,
             state: state.to_owned(),
-            lag_ms: i32::try_from(metrics.tail_lag_ms.get()).unwrap_or(i32::MAX),
+            lag_ms: lag_ms(metrics.tail_lag.get()),
         }
     }
+}
+
+/// Whole milliseconds, as instances tell them; a lag is never negative.
+fn lag_ms(seconds: f64) -> i32 {
+    let lag = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    i32::try_from(lag.as_millis()).unwrap_or(i32::MAX)
 }
 
 /// The most connections of one instance, by the mean of all; 1 is perfect, and what nobody has is balanced.

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::since::Since;
 use super::watched::Watched;
 use crate::domain::Audience;
 use crate::drain::{Drain, Phase};
@@ -99,7 +99,7 @@ struct Shard {
 struct News {
     watched: Arc<Watched>,
     audience: Audience,
-    since: Option<Instant>,
+    since: Option<Since>,
 }
 
 impl Hub {
@@ -117,7 +117,7 @@ impl Hub {
     }
 
     /// Has the frames of a session written that are in its rings since. `since`: when the event was known to be committed.
-    pub(super) fn mark(&self, watched: &Arc<Watched>, since: Option<Instant>) {
+    pub(super) fn mark(&self, watched: &Arc<Watched>, since: Option<Since>) {
         for audience in Audience::ALL {
             for (shard, members) in
                 self.shards.iter().zip(&watched.channel(audience).members.shards)
@@ -162,7 +162,8 @@ impl Hub {
         if written > 0 {
             self.metrics.delivered.inc_by(written * to.saturating_sub(from));
             if let Some(since) = news.since {
-                self.metrics.delivery_seconds.observe(since.elapsed().as_secs_f64());
+                let delivery = self.metrics.delivery_seconds.of(since.source.as_str());
+                delivery.observe(since.at.elapsed().as_secs_f64());
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::domain::{
     Audience, EventKind, LoggedEvent, Poll, PollNumber, Results, Seq, Session, SessionId, Timestamp,
 };
 use crate::feed::live::LiveState;
+use crate::feed::since::{Since, Source};
 use crate::feed::watched::Watched;
 use crate::store::log::Snapshot;
 
@@ -25,6 +26,10 @@ enum Step {
     Close(i32),
     Votes(i32, Vec<usize>),
     Rename,
+}
+
+fn now() -> Since {
+    Since { at: Instant::now(), source: Source::Own }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -228,11 +233,11 @@ proptest! {
             model.step(step);
             let (behind, flush) = offers[at % offers.len()];
             if let Some(event) = model.log.len().checked_sub(1 + behind).map(|at| &model.log[at]) {
-                watched.take(event.clone(), Instant::now());
+                watched.take(event.clone(), now());
             }
             for (_, after) in joins.iter().filter(|(joined, _)| *joined == at) {
                 // The tailer has brought the live state to the head before a client is let in.
-                model.log.iter().for_each(|event| { watched.take(event.clone(), Instant::now()); });
+                model.log.iter().for_each(|event| { watched.take(event.clone(), now()); });
                 let after = Seq((*after).min(watched.seq().0));
                 for audience in Audience::ALL {
                     let (sent, cursor) = catch_up(&watched, &model.log, audience, after);
@@ -243,7 +248,7 @@ proptest! {
                 watched.flush_now();
             }
         }
-        model.log.iter().for_each(|event| { watched.take(event.clone(), Instant::now()); });
+        model.log.iter().for_each(|event| { watched.take(event.clone(), now()); });
         watched.flush_now();
         for (audience, after, mut sent, cursor) in subscribers {
             sent.extend(read_ring(&watched, audience, cursor));

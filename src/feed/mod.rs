@@ -12,6 +12,7 @@ mod hub;
 mod live;
 mod presence;
 mod replay;
+mod since;
 mod tailer;
 mod watched;
 
@@ -34,6 +35,7 @@ use crate::store::history::Evidence;
 use crate::store::wake::Hint;
 use crate::store::{Store, StoreError};
 use hub::Hub;
+use since::{Since, Source};
 use tailer::Flushes;
 use watched::Taken;
 
@@ -103,8 +105,8 @@ impl Feed {
     pub fn offer(&self, event: LoggedEvent, committed: Instant) {
         if let Some(watched) = self.watched(event.session).filter(|watched| !self.is_over(watched))
         {
-            self.0.metrics.tailed.with_label_values(&["offered"]).inc();
-            self.take(&watched, event, committed);
+            self.0.metrics.tailed.of("offered").inc();
+            self.take(&watched, event, Since { at: committed, source: Source::Own });
         }
     }
 
@@ -116,17 +118,17 @@ impl Feed {
             }
             Hint::Everything => true,
         };
-        self.0.metrics.hints.with_label_values(&[if news { "true" } else { "false" }]).inc();
+        self.0.metrics.hints.of(if news { "true" } else { "false" }).inc();
         if news {
             self.0.hurry.notify_one();
         }
     }
 
-    fn take(&self, watched: &Arc<Watched>, event: LoggedEvent, since: Instant) {
+    fn take(&self, watched: &Arc<Watched>, event: LoggedEvent, since: Since) {
         let kind = event.kind.as_str();
         let taken = watched.take(event, since);
         if taken.applied > 0 {
-            self.0.metrics.events.with_label_values(&[kind]).inc();
+            self.0.metrics.events.of(kind).inc();
         }
         self.follow_up(watched, &taken);
     }

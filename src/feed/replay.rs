@@ -204,7 +204,7 @@ impl Feed {
         let kept = after.seq <= head.last && after.seq.next() >= head.oldest;
         let resumed = (same_history && kept).then_some(after.seq);
         let label = if resumed.is_some() { "true" } else { "false" };
-        self.0.metrics.resumed.with_label_values(&[label]).inc();
+        self.0.metrics.resumed.of(label).inc();
         Ok(resumed)
     }
 
@@ -238,16 +238,22 @@ impl Feed {
         target: &T,
     ) -> Result<Cursor, FollowError> {
         let Subscription { watched, audience, .. } = subscription;
-        let mut prev = from;
-        for _ in 0..REPLAY_ROUNDS_MAX {
+        let (mut prev, mut read) = (from, 0);
+        for round in 0..REPLAY_ROUNDS_MAX {
             let (upto, newest) = match watched.splice(*audience, from) {
-                Ok(cursor) => return Ok(cursor),
+                Ok(cursor) => {
+                    let metrics = &self.0.metrics;
+                    metrics.replays.of(if round == 0 { "ring" } else { "log" }).inc();
+                    metrics.replay_events.observe(read as f64);
+                    return Ok(cursor);
+                }
                 Err(missing) => missing,
             };
             let events = self.0.store.replay(watched.id, from, upto, &newest).await?;
             if self.is_over(watched) {
                 return Err(FollowError::Lagging); // so may be what was read
             }
+            read += events.len();
             let mut unread = 0;
             for event in &events {
                 if let Some(text) = outbound::event(event, prev, *audience) {

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::Feed;
+use super::since::{Since, Source};
 use super::watched::Watched;
 use crate::domain::{Seq, SessionId, Timestamp};
 use crate::drain::{Drain, Phase};
@@ -24,8 +25,17 @@ use crate::store::log::Tail;
 
 type Poll = JoinHandle<Result<Tail, StoreError>>;
 
+/// Why the log was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AskedBy {
+    /// It was time.
+    Clock,
+    /// A hint, a hole or a full page.
+    Word,
+}
+
 enum Event {
-    Tick,
+    Tick(AskedBy),
     Answer(Box<Result<Tail, StoreError>>),
     History,
     Stop,
@@ -38,23 +48,24 @@ pub(super) async fn run(feed: Feed, every: Duration, drain: Drain) {
     // One question at a time; a task of its own, so that nothing here waits for the database.
     let mut asked: Option<Poll> = None;
     let mut history = feed.0.store.history().watch();
+    let mut asked_by = AskedBy::Clock;
     loop {
         let event = tokio::select! {
             answer = answer(&mut asked), if asked.is_some() => Event::Answer(Box::new(answer)),
             _ = ticks.tick(), if asked.is_none() => {
                 mutation!("notify_only_tail", continue);
-                Event::Tick
+                Event::Tick(AskedBy::Clock)
             }
-            () = feed.0.hurry.notified(), if asked.is_none() => Event::Tick,
+            () = feed.0.hurry.notified(), if asked.is_none() => Event::Tick(AskedBy::Word),
             Ok(()) = history.changed() => Event::History,
             () = drain.reached(Phase::Stopping) => Event::Stop,
         };
         match event {
             Event::History => feed.forget_other_histories(),
-            Event::Tick => asked = feed.ask(&drain),
+            Event::Tick(by) => (asked, asked_by) = (feed.ask(&drain), by),
             Event::Answer(answer) => {
                 asked = None;
-                feed.apply(*answer);
+                feed.apply(*answer, asked_by);
             }
             Event::Stop => return,
         }
@@ -108,7 +119,7 @@ impl Feed {
         }))
     }
 
-    fn apply(&self, answer: Result<Tail, StoreError>) {
+    fn apply(&self, answer: Result<Tail, StoreError>, asked_by: AskedBy) {
         let tail = match answer {
             Ok(tail) => tail,
             Err(error) => return tracing::warn!(error = ?error, "the log did not answer"),
@@ -121,7 +132,7 @@ impl Feed {
             self.deleted(session);
         }
         let (now, read_at) = (Instant::now(), Timestamp::now());
-        let mut ahead = false;
+        let mut found = 0;
         let mut oldest = Duration::ZERO;
         for event in tail.events {
             let Some(watched) = self.watched(event.session) else { continue };
@@ -143,13 +154,19 @@ impl Feed {
                 self.0.hub.mark(&watched, None);
                 continue;
             }
-            self.0.metrics.tailed.with_label_values(&["read"]).inc();
-            self.take(&watched, event, now.checked_sub(age).unwrap_or(now));
+            self.0.metrics.tailed.of("read").inc();
+            let at = now.checked_sub(age).unwrap_or(now);
+            self.take(&watched, event, Since { at, source: Source::Other });
             oldest = oldest.max(age);
-            ahead = true;
+            found += 1;
         }
-        self.0.metrics.tail_lag_ms.set(i64::try_from(oldest.as_millis()).unwrap_or(i64::MAX));
-        if ahead {
+        let metrics = &self.0.metrics;
+        metrics.tail_lag.set(oldest.as_secs_f64());
+        metrics.tail_lag_events.set(i64::try_from(found).unwrap_or(i64::MAX));
+        if asked_by == AskedBy::Clock {
+            metrics.hints_missed.inc_by(found);
+        }
+        if found > 0 {
             self.0.hurry.notify_one(); // a page may have been full
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::hub::Members;
 use super::live::{LiveState, Unfit};
+use super::since::Since;
 use crate::domain::{
     Audience, Code, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq, SessionId,
 };
@@ -17,8 +18,8 @@ use crate::limits::{RESULTS_EVERY, UNWATCHED_KEEP};
 use crate::ring::{Content, Cursor, End, Frame, Ring};
 use crate::wire::{frame, outbound};
 
-/// An event with the moment its commit was known here.
-pub(super) type Timed = (LoggedEvent, Instant);
+/// An event and since when it is on its way.
+pub(super) type Timed = (LoggedEvent, Since);
 
 /// Events that came before the ones they follow; more than a few lanes and presenters never make.
 const EARLY_MAX: usize = 64;
@@ -74,7 +75,7 @@ struct State {
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     /// Frames were pushed for these audiences, the oldest of them from this moment.
-    pub(super) published: Option<Instant>,
+    pub(super) published: Option<Since>,
     /// Results wait until then.
     pub(super) flush_at: Option<Instant>,
     /// The log has to be read: something is missing.
@@ -146,7 +147,7 @@ impl Watched {
     }
 
     /// Takes an event if it is the next one; keeps it for a moment if it is early.
-    pub(super) fn take(&self, event: LoggedEvent, since: Instant) -> Taken {
+    pub(super) fn take(&self, event: LoggedEvent, since: Since) -> Taken {
         let mut taken = Taken::default();
         let state = &mut *self.state.lock();
         let mut next = Some((event, since));
@@ -242,7 +243,7 @@ impl Watched {
                 ring.push(framed(Content::Event { seq: event.seq, prev }, &text));
             }
         }
-        taken.published = Some(taken.published.map_or(*since, |earlier| earlier.min(*since)));
+        taken.published = Some(taken.published.map_or(*since, |first| first.earlier(*since)));
     }
 
     /// A new subscriber begins here; `None` where the session has been retired, and has to be watched anew.

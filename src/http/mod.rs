@@ -16,6 +16,7 @@ mod router;
 mod sessions;
 mod stream;
 mod token;
+mod trace;
 mod votes;
 
 use std::net::{IpAddr, SocketAddr};

@@ -9,8 +9,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION};
 use hyper::{Method, Request, Response};
+use tracing::Instrument;
 
 use super::respond::{self, Answered, Body};
+use super::trace::{TRACEPARENT, Trace};
 use super::{
     Door, body, check, events, export, join, ops, pages, polls, qr, sessions, stream, votes,
 };
@@ -48,6 +50,8 @@ const OPS_ROUTES: &[(&str, &[&str])] = &[
     ("/drain", &["POST"]),
 ];
 
+const TRACEPARENT_NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
+
 /// What a path names.
 struct Found {
     route: &'static str,
@@ -64,6 +68,7 @@ pub(super) async fn answer(
     door: Door,
 ) -> Response<Body> {
     let began = Instant::now();
+    let trace = Trace::begin(header(&request, TRACEPARENT));
     let head = request.method() == Method::HEAD;
     let method = if head { Method::GET } else { request.method().clone() };
     let tables: &[_] = match door {
@@ -79,14 +84,17 @@ pub(super) async fn answer(
         Some(found) if body::is_too_large(&request) => (found.route, Err(body::too_large())),
         Some(found) => {
             let from = edge.client_address(peer, &forwarded_for(&request));
-            (found.route, dispatch(&edge, &mut request, &method, &found, from).await)
+            let span = tracing::info_span!("request", trace = trace.id(), route = found.route);
+            let dispatched = dispatch(&edge, &mut request, &method, &found, from);
+            (found.route, dispatched.instrument(span).await)
         }
     };
-    let response = answered.unwrap_or_else(|fault| respond::problem(&fault, None));
+    let mut response = answered.unwrap_or_else(|fault| respond::problem(&fault, None));
     body::discard(&mut request).await;
     let status = response.status();
     let labels = [route, method_label(&method), status.as_str()];
     edge.metrics.requests.with_label_values(&labels).observe(began.elapsed().as_secs_f64());
+    response.headers_mut().extend(trace.header().map(|id| (TRACEPARENT_NAME, id)));
     response
 }
 
@@ -161,6 +169,10 @@ fn find(table: &'static [(&str, &[&str])], path: &str) -> Option<Found> {
             }
         }
     })
+}
+
+fn header<'r>(request: &'r Request<Incoming>, name: &'static str) -> Option<&'r str> {
+    request.headers().get(HeaderName::from_static(name))?.to_str().ok()
 }
 
 /// All such headers as one list: a proxy may add a line of its own instead of adding to the client's.

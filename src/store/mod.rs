@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bb8::{Pool, RunError};
+use prometheus::IntGauge;
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -53,6 +54,22 @@ pub struct Store {
     metrics: Arc<Metrics>,
 }
 
+/// One more in a gauge, until it is dropped.
+struct Counted<'a>(&'a IntGauge);
+
+impl<'a> Counted<'a> {
+    fn one(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Store {
     /// Opens no connection yet.
     #[must_use]
@@ -62,6 +79,7 @@ impl Store {
         drain: &Drain,
         metrics: Arc<Metrics>,
     ) -> Self {
+        metrics.pool_max.set(i64::from(POOL_SIZE));
         let pool = pool(database, drain, POOL_SIZE, POOL_WAIT_MAX);
         let replicas = Replicas::new(replicas, drain, &metrics);
         Self { pool, database: database.clone(), replicas, metrics }
@@ -84,6 +102,7 @@ impl Store {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, StoreError> {
+        let _timer = self.metrics.query_seconds.start_timer();
         let result = self.run(sql, params).await;
         self.observe(result)
     }
@@ -101,6 +120,7 @@ impl Store {
     }
 
     async fn run(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let waiting = Counted::one(&self.metrics.pool_waiting);
         let mut link = loop {
             let mut link = self.pool.get().await.map_err(|error| match error {
                 RunError::User(error) => error,
@@ -112,6 +132,8 @@ impl Store {
             }
             link.spent = true;
         };
+        drop(waiting);
+        let _used = Counted::one(&self.metrics.pool_used);
         let answer = ask(&mut link, sql, params, QUERY_WAIT_MAX).await;
         if link.is_stale(&self.database) {
             return Err(StoreError::NoPrimary); // it may be of a history that is over
@@ -121,11 +143,11 @@ impl Store {
 
     fn observe<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &result {
-            self.metrics.database_errors.with_label_values(&[error.class()]).inc();
+            self.metrics.database_errors.of(error.class()).inc();
         }
         let state = self.pool.state();
-        self.metrics.pool.with_label_values(&["open"]).set(i64::from(state.connections));
-        self.metrics.pool.with_label_values(&["idle"]).set(i64::from(state.idle_connections));
+        self.metrics.pool_open.set(i64::from(state.connections));
+        self.metrics.pool_idle.set(i64::from(state.idle_connections));
         result
     }
 

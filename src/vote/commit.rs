@@ -154,8 +154,8 @@ impl Committer {
             _ => Next::Reconnect,
         };
         let reason = error.class();
-        self.metrics.batch_retries.with_label_values(&[reason]).inc();
-        self.metrics.database_errors.with_label_values(&[reason]).inc();
+        self.metrics.batch_retries.of(reason).inc();
+        self.metrics.database_errors.of(reason).inc();
         tracing::warn!(reason, error = ?error, "batch not committed");
         next
     }

@@ -38,7 +38,7 @@ impl Reply {
     /// Answers; the caller flushes what it gets back.
     pub(super) fn answer(mut self, verdict: &Verdict) -> Option<Arc<dyn Answers>> {
         let to = self.to.take()?;
-        self.metrics.votes.with_label_values(&[outcome(verdict)]).inc();
+        self.metrics.votes.of(outcome(verdict)).inc();
         self.metrics.vote_seconds.observe(self.since.elapsed().as_secs_f64());
         to.answer(self.vote, self.poll, verdict);
         Some(to)
@@ -55,7 +55,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         if let Some(to) = self.to.take() {
             tracing::warn!(vote = %self.vote, "vote left unanswered");
-            self.metrics.votes.with_label_values(&["unanswered"]).inc();
+            self.metrics.votes.of("unanswered").inc();
             to.answer(self.vote, self.poll, &Verdict::DatabaseUnavailable);
             to.flush();
         }

@@ -115,7 +115,7 @@ impl Edge {
         });
         taken.ok()?;
         self.metrics.connections.inc();
-        self.metrics.opened.with_label_values(&[transport]).inc();
+        self.metrics.opened.of(transport).inc();
         Some(Stream(self.clone()))
     }
 

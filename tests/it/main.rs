@@ -34,6 +34,7 @@ mod layout;
 mod leaks;
 mod lifecycle;
 mod model;
+mod observability;
 mod openapi;
 mod presence;
 mod promises;
