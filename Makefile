@@ -16,7 +16,7 @@ LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+
 
 .NOTPARALLEL:
 .PHONY: help run demo test test-web mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
-	loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
+	static image metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -82,6 +82,16 @@ readme-check: rust packages ## run the README's commands against a server of the
 	scripts/readme-check.sh
 
 check: format-check lint test mutations test-web readme-check loadtest-smoke bench-smoke ## what CI runs: all of these
+
+static: rust ## one static executable that needs nothing else, in target/static/plenum
+	scripts/static.sh
+
+image: static ## a container image with that executable alone (needs buildah)
+	scripts/image.sh
+
+metrics-table: rust ## write docs/METRICS.md anew from the program
+	$(CARGO) build --locked --bin plenum
+	scripts/metrics-table.sh
 
 loadtest: rust packages ## load a server and judge it; SCENARIO=burst, URL=https://… OPS_URL=… API_KEY=… for yours
 	@scripts/packages.sh install pgbench

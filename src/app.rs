@@ -22,8 +22,10 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::addresses::FailedJoins;
 use crate::auth::Signer;
+use crate::cluster::desired::Policy;
+use crate::cluster::forecast::{Forecast, Present};
 use crate::cluster::{self, Cluster};
-use crate::config::Config;
+use crate::config::{Config, Scale};
 use crate::domain::LoggedEvent;
 use crate::drain::{Drain, Phase};
 use crate::feed::{self, Feed};
@@ -33,7 +35,7 @@ use crate::store::connection::{Database, Link};
 use crate::store::embedded::{Embedded, EmbeddedError};
 use crate::store::history::Evidence;
 use crate::store::wake::{self, Hints};
-use crate::store::{Store, StoreError, TlsError, migrate, partitions};
+use crate::store::{Store, StoreError, TlsError, migrate, partitions, retention};
 use crate::vote::{Offer, Votes};
 use crate::ws::{Edge, Rules};
 
@@ -171,6 +173,7 @@ impl App {
             offer,
             hints: hints.clone(),
             cluster: cluster.clone(),
+            forecast: Forecast::new(policy(&config)),
             signer: Signer::new(&secret),
             drain: drain.clone(),
             metrics,
@@ -188,7 +191,9 @@ impl App {
         }
         let beat = cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone());
         drain.spawn_vital("heartbeat", beat);
-        drain.spawn_vital("janitor", janitor(database, drain.clone()));
+        foresee(&edge);
+        let tidy = janitor(database, drain.clone(), config.retain_days);
+        drain.spawn_vital("janitor", tidy);
         drain.spawn_vital("history", history::watch(edge.store.clone(), drain.clone()));
         drain.spawn_vital("public listener", http::accept(public, Door::Public, edge.clone()));
         drain.spawn_vital(
@@ -366,8 +371,22 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-/// Looks after the partitions of the log.
-async fn janitor(database: Database, drain: Drain) {
+/// Has the edge's forecast made, with what this instance knows of who is here.
+fn foresee(edge: &Arc<Edge>) {
+    let feed = edge.feed.clone();
+    let present: Present = Arc::new(move |session| feed.participants(session));
+    let sight = (edge.drain.clone(), edge.metrics.clone());
+    let weigh = edge.forecast.clone().run(edge.cluster.clone(), edge.store.clone(), sight, present);
+    edge.drain.spawn_vital("forecast", weigh);
+}
+
+fn policy(config: &Config) -> Policy {
+    let Scale { start, quiet, min, max } = config.scale;
+    Policy { start, quiet, min, max }
+}
+
+/// Looks after the partitions of the log, and after sessions whose time is over.
+async fn janitor(database: Database, drain: Drain, retain_days: Option<u32>) {
     let mut ticks = interval(JANITOR_EVERY);
     loop {
         tokio::select! {
@@ -376,6 +395,13 @@ async fn janitor(database: Database, drain: Drain) {
         }
         if let Err(error) = partitions::keep_up(&database, &drain).await {
             tracing::warn!(error = ?error, "partitions not looked after");
+        }
+        match retention::keep_up(&database, &drain, retain_days).await {
+            Ok(erased) if erased.sessions > 0 => {
+                tracing::info!(sessions = erased.sessions, "ended sessions erased");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = ?error, "ended sessions not erased"),
         }
     }
 }

@@ -91,6 +91,21 @@ pub struct Flags {
     /// Run on a database whose fsync or full_page_writes is off: votes can be lost
     #[arg(long, env = "PLENUM_ALLOW_UNSAFE_DATABASE")]
     allow_unsafe_database: bool,
+    /// Days after which an ended session is erased with all its votes; 0 keeps everything
+    #[arg(long, env = "PLENUM_RETAIN_SESSIONS_DAYS", default_value = "0", value_name = "DAYS")]
+    retain_sessions_days: String,
+    /// Seconds from the wish for another instance to its readiness: how far ahead the forecast has to look
+    #[arg(long, env = "PLENUM_SCALE_START_SECONDS", default_value = "120", value_name = "S")]
+    scale_start_seconds: String,
+    /// Seconds without a higher number of desired instances before a lower one is told
+    #[arg(long, env = "PLENUM_SCALE_QUIET_SECONDS", default_value = "600", value_name = "S")]
+    scale_quiet_seconds: String,
+    /// Desired instances, at least
+    #[arg(long, env = "PLENUM_SCALE_MIN", default_value = "1", value_name = "N")]
+    scale_min: String,
+    /// Desired instances, at most; what is connected already is not counted away
+    #[arg(long, env = "PLENUM_SCALE_MAX", default_value = "20", value_name = "N")]
+    scale_max: String,
     /// How logs look
     #[arg(long, env = "PLENUM_LOG", default_value = "text", value_name = "text|json")]
     log: String,
@@ -160,8 +175,25 @@ pub struct Config {
     pub writer_lanes: usize,
     /// Start on a database that can lose what it confirmed.
     pub allow_unsafe_database: bool,
+    /// `None`: ended sessions are kept.
+    pub retain_days: Option<u32>,
+    /// How many instances should run.
+    pub scale: Scale,
     /// How logs look.
     pub log: LogForm,
+}
+
+/// The operator's part in how many instances should run.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// From the wish for an instance to its readiness.
+    pub start: Duration,
+    /// Before a lower number is told.
+    pub quiet: Duration,
+    /// At least.
+    pub min: u32,
+    /// At most.
+    pub max: u32,
 }
 
 impl std::fmt::Debug for Config {
@@ -221,15 +253,11 @@ impl Flags {
         let message_burst = faults.number("message-burst", &self.message_burst, 1, 1_000_000);
         let message_rate = faults.number("message-rate", &self.message_rate, 1, 1_000_000);
         let writer_lanes = faults.number("writer-lanes", &self.writer_lanes, 1, 16);
+        let retain = faults.number("retain-sessions-days", &self.retain_sessions_days, 0, 36_500);
+        let scale = self.scale(&mut faults);
         let trusted_proxies =
             networks(&mut faults, self.trusted_proxy.as_deref().unwrap_or_default());
-        let log = match self.log.as_str() {
-            "json" => LogForm::Json,
-            text => {
-                faults.unless(text == "text", "--log: text or json is expected");
-                LogForm::Text
-            }
-        };
+        let log = log_form(&mut faults, &self.log);
         self.check_texts(&mut faults, listen);
         match (listen, ops_listen) {
             (Some(listen), Some(ops_listen)) if faults.0.is_empty() => Ok(Config {
@@ -258,6 +286,8 @@ impl Flags {
                 message_rate: message_rate.unwrap_or(1),
                 writer_lanes: writer_lanes.unwrap_or(1),
                 allow_unsafe_database: self.allow_unsafe_database,
+                retain_days: retain.filter(|days| *days > 0),
+                scale,
                 log,
             }),
             _ => Err(faults.0),
@@ -297,6 +327,25 @@ impl Flags {
             faults.unless(Address::parse(url).is_some(), &fault);
         }
     }
+
+    fn scale(&self, faults: &mut Faults) -> Scale {
+        let start = faults.number("scale-start-seconds", &self.scale_start_seconds, 0, 86_400);
+        let quiet = faults.number("scale-quiet-seconds", &self.scale_quiet_seconds, 0, 86_400);
+        let min = faults.number("scale-min", &self.scale_min, 0, 10_000).unwrap_or(1);
+        let max = faults.number("scale-max", &self.scale_max, 1, 10_000).unwrap_or(20);
+        faults.unless(min <= max, "--scale-min: it must not be more than --scale-max");
+        Scale {
+            start: Duration::from_secs(start.unwrap_or(0)),
+            quiet: Duration::from_secs(quiet.unwrap_or(0)),
+            min,
+            max,
+        }
+    }
+}
+
+fn log_form(faults: &mut Faults, text: &str) -> LogForm {
+    faults.unless(matches!(text, "text" | "json"), "--log: text or json is expected");
+    if text == "json" { LogForm::Json } else { LogForm::Text }
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {

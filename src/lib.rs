@@ -26,4 +26,5 @@ pub mod vote;
 pub mod http;
 pub mod ws;
 // 5: wiring
+pub mod admin;
 pub mod app;

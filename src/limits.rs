@@ -166,6 +166,27 @@ pub const HINT_BYTES_MAX: usize = 7_900;
 /// How often the listener makes sure that somebody is at the other end.
 pub const LISTENER_PING_EVERY: Duration = Duration::from_secs(5);
 
+/// Between two looks at how many instances should run.
+pub const FORECAST_EVERY: Duration = Duration::from_secs(5);
+/// Looks that the p95 of delivery is made of: one minute.
+pub const DELIVERY_LOOKS: usize = 12;
+/// What an instance said of its load counts for so long.
+pub const LOAD_ALIVE: Duration = Duration::from_secs(20);
+/// Announced sessions that are weighed, the next ones first: 20 instances of 500 hold fewer than so many with one participant
+/// each.
+pub const FORECAST_SESSIONS_MAX: i64 = 10_000;
+
+// ── Retention ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Rows that one step of an erasure removes: some 50 ms.
+pub const ERASE_ROWS_MAX: i32 = 5_000;
+/// Between two steps, so that votes go first.
+pub const ERASE_PAUSE: Duration = Duration::from_millis(20);
+/// Sessions whose time is over that one run takes away.
+pub const ERASE_SESSIONS_MAX: i64 = 200;
+/// Steps of one run; the next one goes on. At some 70 ms a step it ends before the next is due.
+pub const ERASE_STEPS_MAX: usize = 5_000;
+
 // ── Database ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Connections for REST and reads. Short statements; PostgreSQL's default of 100 leaves room for several instances.
@@ -212,5 +233,6 @@ const _: () = {
     assert!(READY_WAIT_MAX.as_millis() < 1_000);
     assert!(PARTITIONS_AHEAD_HOURS >= 2 * PARTITION_HOURS);
     assert!(HINT_BYTES_MAX < 8_000);
+    assert!(FORECAST_EVERY.as_millis() * 3 < LOAD_ALIVE.as_millis());
     assert!(HEARTBEAT_EVERY.as_millis() * 4 < INSTANCE_ALIVE.as_millis());
 };

@@ -33,6 +33,8 @@ enum Command {
         #[command(flatten)]
         flags: Box<Flags>,
     },
+    /// List, export or erase sessions in the database, with or without instances that run
+    Admin(plenum::admin::Arguments),
     /// Print the table of all metrics, as in docs/METRICS.md
     #[command(hide = true)]
     Metrics,
@@ -59,6 +61,15 @@ fn main() -> ExitCode {
         Command::Epoch { new, flags } => {
             let task = if new { Task::NewEpoch } else { Task::ShowEpoch };
             with_config(*flags, move |config| operate(config, task))
+        }
+        Command::Admin(arguments) => {
+            start_logging(LogForm::Text);
+            on_runtime(async move {
+                match arguments.run().await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => fail(&error),
+                }
+            })
         }
         Command::Metrics => metrics(),
         Command::Health { ops_listen } => health(&ops_listen),

@@ -3,6 +3,7 @@
 
 mod kinds;
 mod process;
+mod recent;
 mod table;
 
 use prometheus::{
@@ -13,6 +14,7 @@ use prometheus::{
 use kinds::Register;
 pub use kinds::{EachCounter, EachHistogram};
 pub use process::Processor;
+pub use recent::Recent;
 pub use table::Row;
 
 /// Seconds, from what a socket write takes to what an alert is for.

@@ -76,11 +76,12 @@ BEGIN
     END IF;
     IF _new.state = 'ended' AND _old.state <> 'ended' THEN
         _kind := 'session.ended';
+        _new.ended_at := now();
         -- Batches share-lock their polls before they look at the session's state: after this none is in flight.
         PERFORM 1 FROM polls WHERE session_id = _session ORDER BY n FOR UPDATE;
     END IF;
     UPDATE sessions SET title = _new.title, starts_at = _new.starts_at, state = _new.state,
-           expected_participants = _new.expected_participants
+           expected_participants = _new.expected_participants, ended_at = _new.ended_at
     WHERE session_id = _session RETURNING * INTO _new;
     RETURN log_event(_session, next_seq(_session), _kind, false, session_json(_new), session_json(_new));
 END $$;

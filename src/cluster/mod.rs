@@ -3,6 +3,10 @@
 //! `http/ops.rs` and, through a closure, by whoever asks whether there are others.
 
 mod agent;
+pub mod desired;
+#[cfg(test)]
+mod desired_tests;
+pub mod forecast;
 
 use std::sync::Arc;
 
@@ -40,6 +44,12 @@ impl Cluster {
         instances.push(self.myself(drain, metrics));
         instances.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         instances
+    }
+
+    /// The name of this instance.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.me
     }
 
     /// Whether anybody else lives.

@@ -14,18 +14,21 @@ use serde_json::json;
 use super::respond::{self, Answered, Body, BrokenOff};
 use super::{body, token};
 use crate::domain::{Seq, SessionId};
-use crate::store::Store;
 use crate::store::export::StoredVote;
+use crate::store::reads::SessionRow;
+use crate::store::{Store, StoreError};
 use crate::wire::{Code, Fault, outbound};
 use crate::ws::Edge;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
+/// How an export looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
     Json,
     Csv,
 }
 
-struct Export {
+/// An export on its way, piece by piece. Also what `plenum admin export` writes.
+pub(crate) struct Export {
     store: Store,
     session: SessionId,
     upto: Seq,
@@ -50,33 +53,32 @@ pub(super) async fn export(
             return Err(Fault { field: Some("format"), ..fault });
         }
     };
-    let opening = match format {
-        Format::Json => {
-            let polls = edge.store.polls(session, true).await?;
-            let participants = edge.feed.participants(session);
-            let shown = outbound::session(
-                &row.session,
-                participants,
-                row.last_seq,
-                &edge.feed.join_url(&row.session.code),
-            );
-            format!(r#"{{"session":{shown},"polls":{},"votes":["#, outbound::json(&polls))
-        }
-        Format::Csv => String::from("poll,vote_id,participant,answer,at\r\n"),
-    };
-    let export = Export {
-        store: edge.store.clone(),
-        session,
-        upto: row.last_seq,
-        format,
-        opening: Some(opening),
-        last: None,
-        done: false,
-    };
+    let participants = edge.feed.participants(session);
+    let join_url = edge.feed.join_url(&row.session.code);
+    let shown = outbound::session(&row.session, participants, row.last_seq, &join_url);
+    let export = Export::begin(edge.store.clone(), &row, &shown, format).await?;
     Ok(export.into_response())
 }
 
 impl Export {
+    /// Everything of a session up to its head; `shown` is what JSON says of the session itself.
+    pub(crate) async fn begin(
+        store: Store,
+        row: &SessionRow,
+        shown: &serde_json::Value,
+        format: Format,
+    ) -> Result<Self, StoreError> {
+        let (session, upto) = (row.session.id, row.last_seq);
+        let opening = match format {
+            Format::Json => {
+                let polls = store.polls(session, true).await?;
+                format!(r#"{{"session":{shown},"polls":{},"votes":["#, outbound::json(&polls))
+            }
+            Format::Csv => String::from("poll,vote_id,participant,answer,at\r\n"),
+        };
+        Ok(Self { store, session, upto, format, opening: Some(opening), last: None, done: false })
+    }
+
     fn into_response(self) -> Response<Body> {
         let (kind, name) = match self.format {
             Format::Json => ("application/json", "attachment; filename=\"session.json\""),
@@ -92,7 +94,7 @@ impl Export {
     }
 
     /// The next piece, made when the client has taken the one before.
-    async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         if self.done {
             return None;
         }

@@ -4,7 +4,7 @@
 mod body;
 mod check;
 mod events;
-mod export;
+pub(crate) mod export;
 mod join;
 mod ops;
 mod pages;

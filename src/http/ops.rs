@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::respond::{self, Body};
 use crate::cluster::imbalance;
 use crate::limits::READY_WAIT_MAX;
+use crate::wire::outbound;
 use crate::ws::Edge;
 
 /// 200 while the process runs. Never depends on the database: a restart would add a storm to its troubles.
@@ -61,6 +62,14 @@ pub(super) fn cluster(edge: &Edge) -> Response<Body> {
         "imbalance": imbalance(&instances),
     });
     respond::json(200, body.to_string())
+}
+
+/// How many instances should run, and each number that led to it.
+pub(super) fn forecast(edge: &Edge) -> Response<Body> {
+    match edge.forecast.report() {
+        Some(report) => respond::json(200, outbound::json(&report)),
+        None => respond::json(503, r#"{"status":"nothing is known yet"}"#),
+    }
 }
 
 /// Starts what SIGTERM starts.

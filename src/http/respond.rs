@@ -15,7 +15,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, BrokenOff>;
 /// A body cannot be completed: the connection is cut without its last chunk, so that the client knows.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off")]
-pub(super) struct BrokenOff;
+pub(crate) struct BrokenOff;
 
 /// An answer, or the fault that becomes one.
 pub(super) type Answered = Result<Response<Body>, Fault>;

@@ -47,6 +47,7 @@ const OPS_ROUTES: &[(&str, &[&str])] = &[
     ("/readyz", &["GET"]),
     ("/metrics", &["GET"]),
     ("/cluster", &["GET"]),
+    ("/cluster/forecast", &["GET"]),
     ("/drain", &["POST"]),
 ];
 
@@ -139,6 +140,7 @@ async fn dispatch(
         ("/readyz", _) => Ok(ops::ready(edge).await),
         ("/metrics", _) => Ok(ops::metrics(edge)),
         ("/cluster", _) => Ok(ops::cluster(edge)),
+        ("/cluster/forecast", _) => Ok(ops::forecast(edge)),
         ("/drain", _) => Ok(ops::drain(edge)),
         ("/check/ws", _) => upgrade(edge, request, from, Purpose::Check),
         ("/check/stream", _) => check::beats(),

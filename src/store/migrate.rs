@@ -19,6 +19,7 @@ const BOOKS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
 const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0001_schema.sql"),
     include_str!("../../sql/migrations/0002_cluster.sql"),
+    include_str!("../../sql/migrations/0003_operations.sql"),
 ];
 const FUNCTIONS: &[&str] = &[
     include_str!("../../sql/functions/10_json.sql"),
@@ -27,6 +28,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("../../sql/functions/40_votes.sql"),
     include_str!("../../sql/functions/50_cluster.sql"),
     include_str!("../../sql/functions/60_epoch.sql"),
+    include_str!("../../sql/functions/70_operations.sql"),
 ];
 
 /// What a run did.

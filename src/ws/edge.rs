@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::addresses::FailedJoins;
 use crate::auth::{self, PresenterHash, Signer, Token};
+use crate::cluster::forecast::Forecast;
 use crate::cluster::{Cluster, Standing};
 use crate::domain::{Code, SessionId};
 use crate::drain::{Drain, Phase};
@@ -35,6 +36,8 @@ pub struct Edge {
     pub hints: Hints,
     /// The instances of the database.
     pub cluster: Cluster,
+    /// How many instances should run.
+    pub forecast: Forecast,
     /// Tokens.
     pub signer: Signer,
     /// Tasks and phases.

@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 6] = [
     &["wire", "store"],
     &["vote", "feed", "cluster"],
     &["ws", "http"],
-    &["app", "main", "lib"],
+    &["app", "admin", "main", "lib"],
 ];
 
 /// Doors between rooms of one floor, each with its reason.
