@@ -17,6 +17,8 @@ haproxy        haproxy           haproxy             haproxy
 nginx          nginx             nginx               nginx
 pgbench        postgresql        postgresql-contrib  postgresql@17
 curl           curl              curl                -
+prometheus     prometheus        -                   prometheus
+haproxy        haproxy           haproxy             haproxy
 shellcheck     shellcheck        ShellCheck          shellcheck
 python         python3-venv      python3-pip         -
 faketime       faketime          libfaketime         libfaketime

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -134,9 +135,12 @@ impl App {
         embedded_url: Option<String>,
     ) -> Result<(Arc<Edge>, [SocketAddr; 2], Option<SocketAddr>), StartError> {
         // First of all: what cannot be listened on is found out before anything is done.
-        let (public, listen) = bind(config.listen)?;
-        let (operations, ops_listen) = bind(config.ops_listen)?;
-        let (agent, agent_listen) = config.agent_listen.map(bind).transpose()?.unzip();
+        // Sockets that systemd holds open over a restart come first: public, then operations.
+        let mut handed = ListenFd::from_env();
+        let (public, listen) = bind(config.listen, handed.take_tcp_listener(0))?;
+        let (operations, ops_listen) = bind(config.ops_listen, handed.take_tcp_listener(1))?;
+        let (agent, agent_listen) =
+            config.agent_listen.map(|at| bind(at, Ok(None))).transpose()?.unzip();
         let metrics =
             Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.capacity.set(i64::from(config.capacity));
@@ -304,9 +308,19 @@ impl Signals {
     }
 }
 
-fn bind(at: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+/// The socket that was handed over, or one of its own.
+fn bind(
+    at: SocketAddr,
+    handed: std::io::Result<Option<std::net::TcpListener>>,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { at, source };
-    let listener = http::listen(at).map_err(failed)?;
+    let listener = match handed.map_err(failed)? {
+        Some(handed) => {
+            handed.set_nonblocking(true).map_err(failed)?;
+            TcpListener::from_std(handed).map_err(failed)?
+        }
+        None => http::listen(at).map_err(failed)?,
+    };
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }

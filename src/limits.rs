@@ -67,6 +67,9 @@ pub const PROXY_HEADER_WAIT_MAX: Duration = Duration::from_secs(3);
 pub const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// One line for a balancer's agent check, which fits any socket's buffer.
 pub const AGENT_WAIT_MAX: Duration = Duration::from_secs(1);
+/// A connection that was accepted just before the instance stops may still send its first request for so long. Well below
+/// the 2 s that stopping takes at most.
+pub const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(500);
 /// Bytes read from a socket at a time: most messages are under 200 bytes, and the buffer lives on the stack.
 pub const READ_BYTES: usize = 4 * 1024;
 /// Reads from one socket per wake, so that one busy client does not starve the rest of its worker.

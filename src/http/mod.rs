@@ -21,6 +21,7 @@ mod votes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -29,12 +30,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 pub use router::ROUTES;
 
 use crate::drain::Phase;
 use crate::limits::{
-    ACCEPT_AGAIN, HEAD_BYTES_MAX, HEAD_WAIT_MAX, LISTEN_BACKLOG, REST_CONNECTIONS_MAX,
+    ACCEPT_AGAIN, FIRST_REQUEST_WAIT, HEAD_BYTES_MAX, HEAD_WAIT_MAX, LISTEN_BACKLOG,
+    REST_CONNECTIONS_MAX,
 };
 use crate::ws::Edge;
 use respond::Body;
@@ -113,8 +116,11 @@ async fn connection(
         };
         peer = client;
     }
+    let asked = Arc::new(AtomicBool::new(false));
+    let first = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let edge = edge.clone();
+        first.store(true, Ordering::Relaxed);
         async move {
             Ok::<Response<Body>, std::convert::Infallible>(
                 router::answer(edge, request, peer, door).await,
@@ -132,8 +138,18 @@ async fn connection(
     let result = tokio::select! {
         result = served.as_mut() => result,
         () = drain.reached(Phase::Stopping) => {
-            served.as_mut().graceful_shutdown();
-            served.await
+            // Accepted a moment ago, and its request is on its way: closing now would be the answer to it.
+            let answered = match asked.load(Ordering::Relaxed) {
+                false => timeout(FIRST_REQUEST_WAIT, served.as_mut()).await.ok(),
+                true => None,
+            };
+            match answered {
+                Some(result) => result,
+                None => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            }
         }
     };
     if let Err(error) = result {

@@ -27,6 +27,7 @@ mod export;
 mod failover;
 mod faults;
 mod fuzz;
+mod handover;
 mod hints;
 mod hostile_http;
 mod instances;

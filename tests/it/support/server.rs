@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
@@ -67,17 +68,29 @@ impl Server {
         let url = mutation::of_url(url);
         let mut all = vec!["--database-url", &url, "--allow-anonymous-create"];
         all.extend_from_slice(flags);
-        let server = Server::spawn(environment, &all).await;
+        let server = Server::spawn(environment, &all, None).await;
         mutation::of_functions(&url).await;
         server
     }
 
-    /// Starts a server with just these flags, addresses and log form aside.
-    pub(crate) async fn plain(flags: &[&str]) -> Server {
-        Server::spawn(&[], flags).await
+    /// Starts a server on `db` that takes over a listening socket as systemd hands it.
+    pub(crate) async fn handed(db: &TestDb, socket: OwnedFd, flags: &[&str]) -> Server {
+        let url = db.url();
+        let mut all = vec!["--database-url", &url, "--allow-anonymous-create"];
+        all.extend_from_slice(flags);
+        Server::spawn(&[], &all, Some(socket)).await
     }
 
-    async fn spawn(environment: &[(&str, &str)], flags: &[&str]) -> Server {
+    /// Starts a server with just these flags, addresses and log form aside.
+    pub(crate) async fn plain(flags: &[&str]) -> Server {
+        Server::spawn(&[], flags, None).await
+    }
+
+    async fn spawn(
+        environment: &[(&str, &str)],
+        flags: &[&str],
+        socket: Option<OwnedFd>,
+    ) -> Server {
         let mut arguments = vec!["serve"];
         for usual in
             [["--log", "json"], ["--listen", "127.0.0.1:0"], ["--ops-listen", "127.0.0.1:0"]]
@@ -88,6 +101,14 @@ impl Server {
         }
         arguments.extend_from_slice(flags);
         let mut command = plenum(&arguments);
+        if let Some(socket) = socket {
+            // The shell moves it to where systemd would have put it, and becomes the server.
+            let server = command;
+            command = Command::new("sh");
+            command.args(["-c", "exec \"$0\" \"$@\" 3<&0 </dev/null"]);
+            command.arg(server.get_program()).args(server.get_args());
+            command.env("LISTEN_FDS", "1").stdin(Stdio::from(socket)).stderr(Stdio::piped());
+        }
         command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         watch('+', child.id());

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Every file of deploy/ is looked at by the tool that knows it: promtool (rules and their unit tests, configuration),
+# kustomize and the schemas of Kubernetes, the schema of Compose, systemd-analyze, and a run of the topology.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tools=target/deploy-tools
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+[ -x "$tools/bin/kubernetes-validate" ] || {
+    python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 compose-spec==0.2.1 pyyaml
+}
+
+promtool check config deploy/prometheus/prometheus.yml
+promtool test rules deploy/prometheus/alerts_test.yml
+
+"$tools/bin/python" - deploy/compose.yml <<'PY'
+import sys, yaml, compose_spec
+text = open(sys.argv[1]).read()
+plain = yaml.safe_load(text)  # merges what << names
+for name in [name for name in plain if name.startswith("x-")]:
+    del plain[name]
+compose_spec.PyCompose.from_yaml(yaml.safe_dump(plain)).validate()
+typo = yaml.safe_dump(plain).replace("stop_grace_period", "stop_grase_period")
+try:
+    compose_spec.PyCompose.from_yaml(typo)
+except ValueError:
+    print("compose.yml: valid; a misspelt key would not be")
+else:
+    sys.exit("the schema of Compose lets anything pass")
+for folder in ("prometheus", "grafana/provisioning"):
+    import glob
+    for name in glob.glob(f"deploy/{folder}/*.yml"):
+        yaml.safe_load(open(name))
+PY
+
+# By kubectl where there is one; otherwise file by file, which misses the overlays' patches (there are none so far).
+for folder in deploy/kubernetes/base deploy/kubernetes/overlays/*; do
+    name=$(basename "$folder")
+    if command -v kubectl >/dev/null 2>&1; then
+        kubectl kustomize "$folder" >"$work/$name.yaml"
+    else
+        for file in "$folder"/*.yaml; do
+            case $file in */kustomization.yaml | */adapter-rule.yaml) ;; *) printf -- '---\n' && cat "$file" ;; esac
+        done >"$work/$name.yaml"
+    fi
+    # 1.30 is the oldest that has the kubelet's sleep. Kinds of other projects (KEDA, the Prometheus operator) have no schema there.
+    for version in 1.30 1.37; do
+        said=$("$tools/bin/kubernetes-validate" --strict -k "$version" "$work/$name.yaml" 2>&1) || {
+            printf '%s\n' "$said" >&2
+            exit 1
+        }
+    done
+    [ "$(grep -c "Couldn't find schema" <<<"$said" || true)" -le 1 ] || { printf '%s\n' "$said" >&2 && exit 1; }
+    echo "kubernetes/$name: $(grep -c passed <<<"$said") kinds valid"
+done
+
+if command -v systemd-analyze >/dev/null 2>&1; then
+    # The executable is not installed here, and verify wants one.
+    cp deploy/systemd/plenum.socket "$work/"
+    sed "s|/usr/local/bin/plenum|$(command -v true)|" deploy/systemd/plenum.service >"$work/plenum.service"
+    said=$(systemd-analyze verify "$work/plenum.service" "$work/plenum.socket" 2>&1) || { printf '%s\n' "$said" >&2 && exit 1; }
+    [ -z "$(grep -F "$work" <<<"$said" || true)" ] || { printf '%s\n' "$said" >&2 && exit 1; }
+    systemd-analyze security --offline=true --threshold=20 "$work/plenum.service" | tail -n 1
+else
+    echo 'systemd-analyze is not here, so the unit is not checked'
+fi
+
+scripts/topology-check.sh

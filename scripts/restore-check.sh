@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# The backup and restore of docs/OPERATING.md, with its own commands: a session is voted in, backed up, voted in again, and
+# restored; votes of the backup are there and counted, and a client that saw more than the backup holds gets the snapshot.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+root=$PWD
+plenum=${PLENUM:-$PWD/${CARGO_TARGET_DIR:-target}/debug/plenum}
+work=$(mktemp -d)
+chmod 755 "$work"
+server=
+finish() {
+    local status=$?
+    cd "$root"
+    [ -z "$server" ] || { kill -KILL "$server" && wait "$server"; } 2>/dev/null || true
+    [ ! -d "$work/postgres/data" ] || scripts/postgres.sh stop "$work/postgres" || true
+    [ "$status" -eq 0 ] || { echo 'restore: FAILED' >&2 && tail -n 10 "$work"/*.log >&2; }
+    rm -rf "$work"
+    exit "$status"
+}
+trap finish EXIT
+PATH=$(scripts/postgres.sh bin):$PATH
+
+serve() {
+    local line=
+    rm -f "$work/pipe" && mkfifo "$work/pipe"
+    "$plenum" serve --database-url "$1" --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log json --drain-seconds 0 2>"$work/pipe" &
+    server=$!
+    exec 3<"$work/pipe"
+    until [[ $line == *'"message":"ready"'* ]]; do
+        read -r -t 60 -u 3 line
+        printf '%s\n' "$line" >>"$work/server.log"
+    done
+    cat <&3 >>"$work/server.log" &
+    base=http://$(sed -n 's/.*"listen":"\([^"]*\)".*/\1/p' <<<"$line")
+}
+stop() { kill -TERM "$server" && wait "$server" && server=; }
+field() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p"; }
+as() { curl -fsS -H "Authorization: Bearer $1" "${@:2}"; }
+vote() {
+    local token
+    token=$(curl -fsS "$base/v1/join" -d "{\"code\":\"$code\"}" | field token)
+    as "$token" -o /dev/null "$base/v1/sessions/$session/votes" \
+        -d "{\"id\":\"$(cat /proc/sys/kernel/random/uuid)\",\"poll\":1,\"answer\":{\"choices\":[1]}}"
+}
+# The first line of the stream is the welcome.
+welcome() { as "$presenter" -N --max-time 5 "$base/v1/sessions/$session/stream$1" 2>/dev/null | sed -n '/^data:/{p;q}' || true; }
+# The block of the runbook, with the names that this check has.
+commands() { awk '/^## Backup and restore/ { in_part = 1 } in_part && /^```$/ { exit } block { print } in_part && /^```sh$/ { block = 1 }' docs/OPERATING.md; }
+
+PLENUM_DATABASE_URL=$(scripts/postgres.sh start "$work/postgres")
+export PLENUM_DATABASE_URL
+port=${PLENUM_DATABASE_URL#*127.0.0.1:}
+port=${port%%/*}
+export PGHOST=127.0.0.1 PGPORT=$port PGUSER=plenum
+serve "$PLENUM_DATABASE_URL"
+created=$(curl -fsS "$base/v1/sessions" -d '{"title":"Kept"}')
+session=$(field id <<<"$created") presenter=$(field presenter_token <<<"$created") code=$(field code <<<"$created")
+as "$presenter" -o /dev/null "$base/v1/sessions/$session/polls" -d '{"kind":"choice","question":"?","options":["a","b"]}'
+as "$presenter" -o /dev/null -X POST "$base/v1/sessions/$session/polls/1/open"
+vote && vote
+
+commands >"$work/commands.sh"
+[ "$(wc -l <"$work/commands.sh")" -ge 3 ] || { echo 'restore: the commands were not found in the runbook' >&2 && exit 1; }
+pushd "$work" >/dev/null
+head -n 1 "$work/commands.sh" | bash -euo pipefail
+popd >/dev/null
+vote # after the backup: in the old history alone
+before=$(as "$presenter" "$base/v1/sessions/$session" | sed -n 's/.*"last_seq":\([0-9]*\).*/\1/p')
+old=$(welcome "" | field epoch)
+stop
+
+pushd "$work" >/dev/null
+tail -n +2 "$work/commands.sh" | bash -euo pipefail >/dev/null
+popd >/dev/null
+serve "${PLENUM_DATABASE_URL/\/plenum\?/\/restored?}"
+results=$(as "$presenter" "$base/v1/sessions/$session/polls/1/results")
+grep -q '"votes":2' <<<"$results" || { echo "restore: not the votes of the backup: $results" >&2 && exit 1; }
+back=$(welcome "?after=$before")
+grep -q '"resumed":false' <<<"$back" || { echo "restore: a client of the old history went on: $back" >&2 && exit 1; }
+new=$(field epoch <<<"$back")
+[ "${new:-$old}" != "$old" ] || { echo "restore: the epoch did not change: $new" >&2 && exit 1; }
+vote
+results=$(as "$presenter" "$base/v1/sessions/$session/polls/1/results")
+grep -q '"votes":3' <<<"$results" || { echo "restore: it does not go on: $results" >&2 && exit 1; }
+stop
+echo 'restore: the votes of the backup are there, clients of the old history get the snapshot, voting goes on'
