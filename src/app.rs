@@ -161,21 +161,14 @@ impl App {
         };
         let feed = Feed::start(settings, &store, &drain, &metrics);
         let hints = Hints::default();
-        let offer = {
-            let (feed, hints, metrics) = (feed.clone(), hints.clone(), metrics.clone());
-            Offer(Arc::new(move |event: LoggedEvent, committed| {
-                metrics.appended.of(event.kind.as_str()).inc();
-                hints.mark(event.session, event.seq);
-                feed.offer(event, committed);
-            }))
-        };
+        let offer = offer(feed.clone(), hints.clone(), metrics.clone());
         let votes = Votes::start(&database, config.writer_lanes, &drain, &metrics, &offer);
         let edge = Arc::new(Edge {
             store,
             feed,
             votes,
             offer,
-            hints: hints.clone(),
+            hints,
             cluster: cluster.clone(),
             forecast: Forecast::new(policy(&config)),
             signer: Signer::new(&secret),
@@ -187,11 +180,7 @@ impl App {
             rules: rules(&config),
         });
         if config.listen_notify {
-            let (others, feed) = (cluster.clone(), edge.feed.clone());
-            let send = hints.send(database.clone(), drain.clone(), move || others.has_others());
-            drain.spawn_vital("hints out", send);
-            let heard = Arc::new(move |hint| feed.hint(hint));
-            drain.spawn_vital("hints in", wake::listen(database.clone(), drain.clone(), heard));
+            exchange_hints(&edge, &database);
         }
         let beat = cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone());
         drain.spawn_vital("heartbeat", beat);
@@ -383,6 +372,25 @@ fn rules(config: &Config) -> Rules {
         trusted_proxies: config.trusted_proxies.clone(),
         proxy_protocol: config.proxy_protocol,
     }
+}
+
+/// Where whatever is committed here goes: to the metrics, to other instances, and to the read path.
+fn offer(feed: Feed, hints: Hints, metrics: Arc<Metrics>) -> Offer {
+    Offer(Arc::new(move |event: LoggedEvent, committed| {
+        metrics.appended.of(event.kind.as_str()).inc();
+        hints.mark(event.session, event.seq);
+        feed.offer(event, committed);
+    }))
+}
+
+/// Wakes other instances, and lets itself be woken.
+fn exchange_hints(edge: &Arc<Edge>, database: &Database) {
+    let (others, feed, drain) = (edge.cluster.clone(), edge.feed.clone(), &edge.drain);
+    let send =
+        edge.hints.clone().send(database.clone(), drain.clone(), move || others.has_others());
+    drain.spawn_vital("hints out", send);
+    let heard = Arc::new(move |hint| feed.hint(hint));
+    drain.spawn_vital("hints in", wake::listen(database.clone(), drain.clone(), heard));
 }
 
 /// Has the edge's forecast made, with what this instance knows of who is here.
