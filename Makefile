@@ -15,7 +15,7 @@ API_KEY =
 LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
-.PHONY: help run demo test test-web mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check \
+.PHONY: help run demo test test-web mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check deploy-check \
 	static image metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
@@ -81,7 +81,13 @@ readme-check: rust packages ## run the README's commands against a server of the
 	$(CARGO) build --locked --bin plenum
 	scripts/readme-check.sh
 
-check: format-check lint test mutations test-web readme-check loadtest-smoke bench-smoke ## what CI runs: all of these
+deploy-check: rust test-packages ## run or validate every file of deploy/, and the runbook's backup and restore
+	@scripts/packages.sh install python prometheus curl
+	$(CARGO) build --locked --bin plenum
+	scripts/deploy-check.sh
+	scripts/restore-check.sh
+
+check: format-check lint test mutations test-web readme-check deploy-check loadtest-smoke bench-smoke ## what CI runs: all of these
 
 static: rust ## one static executable that needs nothing else, in target/static/plenum
 	scripts/static.sh

@@ -61,7 +61,7 @@ as "$presenter" -o /dev/null -X POST "$base/v1/sessions/$session/polls/1/open"
 vote && vote
 
 commands >"$work/commands.sh"
-[ "$(wc -l <"$work/commands.sh")" -ge 3 ] || { echo 'restore: the commands were not found in the runbook' >&2 && exit 1; }
+[ "$(wc -l <"$work/commands.sh")" -ge 2 ] || { echo 'restore: the commands were not found in the runbook' >&2 && exit 1; }
 pushd "$work" >/dev/null
 head -n 1 "$work/commands.sh" | bash -euo pipefail
 popd >/dev/null
