@@ -23,8 +23,14 @@ fn names_in(text: &str) -> BTreeSet<String> {
 async fn exported() -> BTreeSet<String> {
     let room = Room::open().await;
     let poll = room.choice(2).await;
-    room.guest().await.cast(poll, pick(1)).await;
-    let text = room.server.ops_get("/metrics").await.text();
+    let mut guest = room.guest().await;
+    guest.cast(poll, pick(1)).await;
+    guest.leave().await;
+    let text = eventually(SOON, "the end of the connection is counted", async || {
+        let text = room.server.ops_get("/metrics").await.text();
+        text.contains("plenum_connections_closed_total{").then_some(text)
+    })
+    .await;
     text.lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
         .collect()
