@@ -15,7 +15,7 @@ API_KEY =
 LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
-.PHONY: help run demo test test-web mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check deploy-check \
+.PHONY: help run demo test test-web screenshots mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check deploy-check \
 	static image metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
@@ -35,8 +35,13 @@ test: rust test-packages ## every test, with a real PostgreSQL and real balancer
 test-web: rust packages ## plenum.js on Node, and the pages in a real browser
 	scripts/packages.sh install node npm chromium
 	$(CARGO) build --locked --bin plenum
-	node --test tests/web/
+	node --test tests/web/*.test.mjs
 	cd tests/browser && npm ci && npm test
+
+screenshots: rust packages ## pictures of every page and state, into docs/images/
+	scripts/packages.sh install node npm chromium pngquant
+	$(CARGO) build --locked --bin plenum
+	cd tests/browser && npm ci && node screenshots.mjs
 
 mutations: rust test-packages ## turn each protection off once; the test named for it must fail
 	scripts/mutations.sh

@@ -26,6 +26,7 @@ nchan          libnginx-mod-nchan -                  -
 node           nodejs            nodejs              node
 npm            npm               nodejs-npm          node
 chromium       chromium          chromium            -
+pngquant       pngquant          pngquant            pngquant
 '
 # The oldest PostgreSQL whose features the schema uses.
 postgres_oldest=14
