@@ -174,8 +174,8 @@ fn keep_pages_small() {
 fn print_guide(listen: &str, ops_listen: &str, keyed: bool) {
     let key = if keyed { " -H 'Authorization: Bearer YOUR_API_KEY'" } else { "" };
     println!(
-        "\nPlenum is ready at http://{listen} (operations: http://{ops_listen}). Ctrl-C stops it.\n\n\
-         Open the presenter's console:  http://{listen}/present\n\n\
+        "\nPlenum is ready. Open the presenter's console:  http://{listen}/present\n\n\
+         People join at http://{listen}, operations are at http://{ops_listen}. Ctrl-C stops it.\n\n\
          Or, in another terminal, create a session and open a poll in it:\n\n\
          \x20 S=$(curl -s http://{listen}/v1/sessions{key} -d '{{\"title\":\"Town hall\"}}')\n\
          \x20 get() {{ printf '%s' \"$S\" | sed \"s/.*\\\"$1\\\":\\\"\\([^\\\"]*\\)\\\".*/\\1/\"; }}\n\

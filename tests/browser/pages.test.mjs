@@ -49,4 +49,25 @@ test('WebSocket blocked: it falls back, and the vote counts', async () => {
   await proxy.stop();
 });
 
+test('the answer is lost, the page reloaded without a network: the kept vote arrives once', async () => {
+  const session = await here.server.session();
+  await session.ask('Tea or coffee?');
+  const proxy = await Proxy.start(here.server);
+  const page = await here.phone(session, { base: proxy.base, allow: [/./] });
+  await page.getByLabel('Tea').check();
+  proxy.cutAfterVote = 1;
+  proxy.blockApi = true; // for what begins from now on
+  await page.getByRole('button', { name: 'Send vote' }).click();
+  await page.getByText('Your vote is kept and will be sent').waitFor();
+  await until('the answer is lost', () => proxy.lostAcks === 1);
+  await page.reload();
+  await page.locator('.calm [role=status]').waitFor();
+  proxy.blockApi = false;
+  await counted(page);
+  assert.match(await text(page, '.mine'), /Tea/);
+  assert.equal((await session.votes()).length, 1);
+  await page.context().close();
+  await proxy.stop();
+});
+
 test('nothing was to be complained about', () => here.browser.clean());

@@ -2,9 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import jsqr from 'jsqr';
 import { accessible, fits, text, until, SMALL } from './support/browser.mjs';
-import { choose, counted, hall } from './support/room.mjs';
+import { choose, counted, hall, scanned } from './support/room.mjs';
 
 const here = hall();
 
@@ -30,18 +29,10 @@ test('the QR code on the screen holds the join link, and the link leads to the q
   const session = await here.server.session();
   await session.ask('Tea or coffee?');
   const screen = await here.screen(session);
-  const { data, width, height } = await screen.evaluate(async () => {
-    const image = document.querySelector('.qr');
-    await image.decode();
-    const canvas = Object.assign(document.createElement('canvas'), { width: 300, height: 300 });
-    const context = canvas.getContext('2d');
-    context.drawImage(image, 0, 0, 300, 300);
-    return { data: [...context.getImageData(0, 0, 300, 300).data], width: 300, height: 300 };
-  });
-  const found = jsqr(Uint8ClampedArray.from(data), width, height);
-  assert.equal(found?.data, `${here.server.base}/j/${session.code}`);
+  const link = await scanned(screen, '.qr');
+  assert.equal(link, `${here.server.base}/j/${session.code}`);
   const phone = await here.browser.device();
-  await phone.goto(found.data);
+  await phone.goto(link);
   await phone.getByRole('button', { name: 'Send vote' }).waitFor();
   await here.browser.clean(phone);
 });
