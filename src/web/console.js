@@ -2,7 +2,7 @@
 // events, are read again after every change, here or in another window of this browser, and whenever the page is seen again.
 // Used by present.js.
 
-import { Desk } from './api.js';
+import { Desk, draftOf } from './api.js';
 import { parts } from './console-parts.js';
 import { confirmDelete, confirmEnd, copy, handOver } from './dialogs.js';
 import { render } from './dom.js';
@@ -18,6 +18,8 @@ const SHORTCUTS = 'plenum:shortcuts';
 const DRAFTS_EVERY_MS = 10_000;
 const NOTICE_MS = 6_000;
 const COPIED_MS = 2_000;
+/** What was written in a draft, to be compared: answers of different calls name the same fields in different order. */
+const written = (poll) => JSON.stringify(draftOf(poll));
 
 export class Console {
   #app; #own; #desk; #plenum; #channel; #timer; #undo = [];
@@ -175,7 +177,7 @@ export class Console {
     let poll = before;
     if (before) {
       const now = await this.#desk.poll(before.n);
-      if (JSON.stringify(now) !== JSON.stringify(before)) {
+      if (written(now) !== written(before)) {
         Object.assign(before, now);
         throw Object.assign(new Error(), { code: 'changed' });
       }

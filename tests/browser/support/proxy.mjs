@@ -73,6 +73,7 @@ export class Proxy {
       this.lostAcks += 1;
       back.destroy();
     });
+    back.resume(); // unpipe() has paused it
     socket.destroy();
   }
 
