@@ -34,14 +34,19 @@ fn root() -> &'static Path {
 
 /// Every Rust file below a folder of the repository, with its text.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    files(folder, &["rs"])
+}
+
+/// Every file of these kinds that is our own, with its text.
+fn files(folder: &str, kinds: &[&str]) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap().flatten() {
             let path = entry.path();
             if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                folders.extend((!path.ends_with("node_modules")).then_some(path));
+            } else if path.extension().is_some_and(|kind| kinds.iter().any(|one| kind == *one)) {
                 let text = fs::read_to_string(&path).unwrap();
                 found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
             }
@@ -164,6 +169,27 @@ fn every_file_is_short_and_says_what_it_is_for() {
     if median >= LINES_MEDIAN {
         wrong.push(format!("the median file has {median} lines, not below {LINES_MEDIAN}"));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The pages, and the tests written in their language.
+#[test]
+fn every_file_of_the_pages_is_short_and_says_what_it_is_for() {
+    let mut wrong = Vec::new();
+    let mut found = 0;
+    for folder in ["src/web", "tests/web", "tests/browser"] {
+        for (path, text) in files(folder, &["js", "mjs", "ts", "css"]) {
+            found += 1;
+            let lines = text.lines().count();
+            if !text.starts_with("// ") && !text.starts_with("/*") {
+                wrong.push(format!("{} does not open with a comment", path.display()));
+            }
+            if lines > LINES_MAX {
+                wrong.push(format!("{} has {lines} lines, more than {LINES_MAX}", path.display()));
+            }
+        }
+    }
+    assert!(found > 40, "the files of the pages are no longer found: {found}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
