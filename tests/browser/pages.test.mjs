@@ -65,7 +65,30 @@ test('the answer is lost, the page reloaded without a network: the kept vote arr
   proxy.blockApi = false;
   await counted(page);
   assert.match(await text(page, '.mine'), /Tea/);
-  assert.equal((await session.votes()).length, 1);
+  const votes = await session.votes();
+  assert.equal(votes.length, 1);
+  assert.ok((await text(page, '.receipt')).endsWith(votes[0].id.slice(0, 8)), 'the same vote, not only the same answer');
+  await page.context().close();
+  await proxy.stop();
+});
+
+test('voted without a network, reloaded without a network: the vote is sent when there is one', async () => {
+  const session = await here.server.session();
+  await session.ask('Tea or coffee?');
+  const proxy = await Proxy.start(here.server);
+  const page = await here.phone(session, { base: proxy.base, allow: [/./] });
+  await page.getByLabel('Coffee').check();
+  proxy.blockApi = true;
+  proxy.cut();
+  await page.getByText('Connection lost').waitFor();
+  await page.getByRole('button', { name: 'Send vote' }).click();
+  await page.getByText('Your vote is kept and will be sent').waitFor();
+  await page.reload();
+  await page.locator('.calm [role=status]').waitFor();
+  assert.equal((await session.votes()).length, 0);
+  proxy.blockApi = false;
+  await counted(page);
+  assert.deepEqual((await session.votes()).map(({ answer }) => answer), [{ choices: [1] }]);
   await page.context().close();
   await proxy.stop();
 });
