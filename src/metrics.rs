@@ -109,7 +109,7 @@ metrics! {
 
     connections: gauge, "plenum_connections", "Open WebSocket and SSE streams";
     connections_max: gauge, "plenum_connections_max", "Open WebSocket and SSE streams at most";
-    opened: each, "plenum_connections_opened_total", "Streams opened, by transport", ("transport", &["websocket", "sse"]);
+    opened: each, "plenum_connections_opened_total", "Streams opened, by transport", ("transport", &["websocket", "sse", "check"]);
     closed: counters, "plenum_connections_closed_total", "Streams closed, by close code of the WebSocket; sse for the others", &["code"];
     resumed: each, "plenum_connections_resumed_total", "Clients that came back, by whether they could go on", ("resumed", YES_NO);
     participants: gauge, "plenum_participants", "Distinct participants with an open stream here";
