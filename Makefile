@@ -15,7 +15,7 @@ API_KEY =
 LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
-.PHONY: help run demo test test-web screenshots mutations chaos format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check deploy-check \
+.PHONY: help run demo test test-web screenshots mutations chaos schemathesis format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check deploy-check \
 	static image metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
@@ -53,6 +53,11 @@ VOTERS = 300
 chaos: rust test-packages ## break everything while people vote, for MINUTES, as SEED says; then check every vote
 	PLENUM_CHAOS_SEED=$(SEED) PLENUM_CHAOS_MINUTES=$(MINUTES) PLENUM_CHAOS_VOTERS=$(VOTERS) \
 		$(CARGO) test --locked --test it -- chaos --nocapture
+
+schemathesis: rust packages ## hold a real server to its OpenAPI document with a client that nobody here wrote
+	@scripts/packages.sh install python curl
+	$(CARGO) build --locked --bin plenum
+	scripts/schemathesis.sh
 
 format: rust ## format the code
 	$(CARGO) fmt --all
@@ -92,7 +97,7 @@ deploy-check: rust test-packages ## run or validate every file of deploy/, and t
 	scripts/deploy-check.sh
 	scripts/restore-check.sh
 
-check: format-check lint test mutations test-web readme-check deploy-check loadtest-smoke bench-smoke ## what CI runs: all of these
+check: format-check lint test schemathesis mutations test-web readme-check deploy-check loadtest-smoke bench-smoke ## what CI runs: all of these
 
 static: rust ## one static executable that needs nothing else, in target/static/plenum
 	scripts/static.sh

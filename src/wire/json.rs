@@ -191,6 +191,13 @@ fn words<'a>(name: &'static str, text: &'a str, chars_max: usize) -> Result<&'a 
     Ok(text)
 }
 
+/// `3.0` and `3e0` are the number 3: JSON knows no integers, and JSON Schema calls every number without a fraction one.
+#[expect(clippy::cast_possible_truncation, reason = "it has no fraction and lies within 2^53")]
+fn whole(number: f64) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then_some(number as i64)
+}
+
 /// One value off the tape. Recurses at most [`DEPTH_MAX`] deep; what lies deeper is skipped by count.
 fn value<'a>(nodes: &mut std::vec::IntoIter<Node<'a>>, depth: usize) -> Option<Value<'a>> {
     Some(match nodes.next()? {
@@ -201,7 +208,7 @@ fn value<'a>(nodes: &mut std::vec::IntoIter<Node<'a>>, depth: usize) -> Option<V
         Node::Static(StaticNode::U64(number)) => {
             i64::try_from(number).map_or(Value::Number, Value::Int)
         }
-        Node::Static(_) => Value::Number,
+        Node::Static(StaticNode::F64(number)) => whole(number).map_or(Value::Number, Value::Int),
         Node::Object { count, .. } | Node::Array { count, .. } if depth == DEPTH_MAX => {
             if count > 0 {
                 nodes.nth(count - 1);
@@ -240,6 +247,24 @@ mod tests {
         let object = Object::parse(&mut bytes).unwrap();
         assert_eq!(object.optional_int("a", 0, 9), Ok(Some(2)));
         assert!(matches!(object.get("b"), Some(Value::Array(_))));
+    }
+
+    #[test]
+    fn a_number_without_a_fraction_is_whole_however_it_is_written() {
+        for (text, read) in [
+            ("3.0", Some(3)),
+            ("3e0", Some(3)),
+            ("0.3e1", Some(3)),
+            ("-0.0", Some(0)),
+            ("3.5", None),
+            ("1e-1", None),
+            ("9007199254740994.0", None),
+            ("1e300", None),
+        ] {
+            let mut bytes = format!("{{\"a\":{text}}}").into_bytes();
+            let object = Object::parse(&mut bytes).unwrap();
+            assert_eq!(object.optional_int("a", -9, 9).ok().flatten(), read, "{text}");
+        }
     }
 
     #[test]
