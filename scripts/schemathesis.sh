@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 seed=${SEED:-1} examples=${EXAMPLES:-15}
 tool='schemathesis==4.32.5'
-venv=target/schemathesis
+venv=$PWD/target/schemathesis
 work=$(mktemp -d)
 chmod 755 "$work" # PostgreSQL runs as another user where this runs as root
 server_pid=
@@ -67,10 +67,11 @@ settings() {
 # One run. The arguments go to the tool.
 run() {
     settings >"$work/schemathesis.toml"
-    "$venv/bin/schemathesis" --config-file "$work/schemathesis.toml" run "$base/v1/openapi.json" --url "$base" \
+    # It keeps notes in the folder where it is started.
+    (cd "$work" && exec "$venv/bin/schemathesis" --config-file "$work/schemathesis.toml" run "$base/v1/openapi.json" --url "$base" \
         --seed "$seed" --max-examples "$examples" --generation-database none \
         --phases examples,coverage,fuzzing --request-timeout 10 --continue-on-failure --warnings off \
-        --exclude-path-regex '/(ws|stream)$' "$@"
+        --exclude-path-regex '/(ws|stream)$' "$@")
 }
 
 [ -x "$venv/bin/schemathesis" ] || {
