@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What a vote and a delivery cost with 1, 2, 4 and 10 instances, the same work on each (loadtest/scenarios/growth.toml), as
-# ratios to one instance; and how many statements a second the database runs when all of them idle with watched sessions.
-# Prints the table of docs/CAPACITY.md. Needs release binaries (make loadtest builds them), curl and psql.
+# What a vote and a delivery cost with 1, 2, 4 and 10 instances on one database, the same work on each: a session of its own
+# with 100 participants and 100 votes a second (loadtest/scenarios/growth.toml), a load generator for each, all at once. Then how
+# many statements a second the database runs while all of them idle. Prints the table of docs/CAPACITY.md.
+# Needs release binaries (make loadtest builds them), curl and psql.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,65 +10,81 @@ target=${CARGO_TARGET_DIR:-target}
 work=$(mktemp -d)
 chmod 755 "$work"
 pids=()
-finish() {
+leave() {
     local pid
-    for pid in ${pids[@]+"${pids[@]}"}; do kill -TERM "$pid" 2>/dev/null && wait "$pid" || true; done
-    [ ! -d "$work/postgres/data" ] || scripts/postgres.sh stop "$work/postgres" || true
-    rm -rf "$work"
+    for pid in ${pids[@]+"${pids[@]}"}; do
+        kill -TERM "$pid" 2>/dev/null || true
+        wait "$pid" || true
+    done
+    pids=()
+    [ ! -d "$work/postgres/data" ] || scripts/postgres.sh stop "$work/postgres"
+    rm -rf "$work/postgres"
 }
-trap finish EXIT
+trap 'leave; rm -rf "$work"' EXIT
 PATH=$(scripts/postgres.sh bin):$PATH
 
-figure() { # report, key
-    python3 - "$1" "$2" <<'PYTHON'
-import json, statistics, sys
-figures = json.load(open(sys.argv[1]))["findings"][0]["figures"]
-print(next((statistics.median(one["rounds"]) for one in figures if one["key"] == sys.argv[2]), "nan"))
-PYTHON
+# Processor seconds of all instances.
+server_cpu() {
+    local pid
+    for pid in "${pids[@]}"; do sed 's/.*) //' "/proc/$pid/stat"; done | awk '{ ticks += $12 + $13 } END { print ticks / 100 }'
 }
 
-# Statements a second while so many instances idle, each with ten watched sessions.
-idle() {
-    local count=$1 url base created before after nth
-    url=$(scripts/postgres.sh start "$work/postgres")
-    pids=()
-    for ((nth = 0; nth < count; nth++)); do
+# Processor seconds of PostgreSQL: its first process with the children that ended, and those that live.
+postgres_cpu() {
+    local first
+    first=$(head -n 1 "$work/postgres/data/postmaster.pid")
+    {
+        sed 's/.*) //' "/proc/$first/stat" | awk '{ print $12 + $13 + $14 + $15 }'
+        cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | awk -v first="$first" '$2 == first { print $12 + $13 }'
+    } | awk '{ ticks += $1 } END { print ticks / 100 }'
+}
+
+# Frames handed to clients by all instances.
+delivered() {
+    local log
+    for log in "$work"/instance-*.log; do
+        curl -fsS "http://$(sed -n 's/.*"ops_listen":"\([^"]*\)".*/\1/p' "$log")/metrics"
+    done | awk '/^plenum_events_delivered_total / { sum += $2 } END { print sum }'
+}
+
+commits() { psql -Atq "$url" -c 'SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()'; }
+
+echo '| instances | votes/s in all | server, s per 1,000 votes | ratio | server, s per million deliveries | ratio | PostgreSQL, s per 1,000 votes | idle: statements/s |'
+echo '| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
+first_vote='' first_delivery=''
+for instances in 1 2 4 10; do
+    url=$(PG_CONNECTIONS=300 scripts/postgres.sh start "$work/postgres")
+    rm -f "$work"/*.log
+    for ((nth = 0; nth < instances; nth++)); do
         "$target/release/plenum" serve --database-url "$url" --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log json \
-            --drain-seconds 0 2>"$work/$nth.log" &
+            --drain-seconds 0 2>"$work/instance-$nth.log" &
         pids+=($!)
-        until grep -q '"message":"ready"' "$work/$nth.log"; do sleep 0.1; done
-        base=http://$(sed -n 's/.*"ready","listen":"\([^"]*\)".*/\1/p' "$work/$nth.log")
-        for _ in 1 2 3 4 5 6 7 8 9 10; do
-            created=$(curl -fsS "$base/v1/sessions" -d '{"title":"Idle"}')
-            curl -fsSN "$base/v1/sessions/$(sed 's/.*"id":"\([^"]*\)".*/\1/' <<<"$created")/stream" \
-                -H "Authorization: Bearer $(sed 's/.*"presenter_token":"\([^"]*\)".*/\1/' <<<"$created")" >/dev/null 2>&1 &
-        done
+        until grep -q '"message":"ready"' "$work/instance-$nth.log"; do sleep 0.1; done
     done
     sleep 3
-    before=$(psql -Atq "$url" -c "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
-    sleep 15
-    after=$(psql -Atq "$url" -c "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
-    for nth in "${pids[@]}"; do kill -TERM "$nth" && wait "$nth" || true; done
-    pids=()
-    scripts/postgres.sh stop "$work/postgres"
-    rm -rf "$work/postgres"
-    awk -v before="$before" -v after="$after" 'BEGIN { printf "%.0f", (after - before) / 15 }'
-}
-
-echo '| instances | participants | votes/s | server, s per 1,000 votes | PostgreSQL, s per 1,000 votes | server, s per million deliveries | ratio | idle: statements/s |'
-echo '| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
-first=
-for instances in 1 2 4 10; do
-    "$target/release/plenum-loadtest" load --scenario growth --instances "$instances" \
-        --with "participants=$((60 * instances))" --with "votes=$((450 * instances))" --out "$work/report" >"$work/load.log" 2>&1 || {
-        cat "$work/load.log" >&2
-        exit 1
-    }
-    vote=$(figure "$work/report/report.json" server_cpu_us)
-    postgres=$(figure "$work/report/report.json" postgres_cpu_us)
-    delivery=$(figure "$work/report/report.json" server_cpu_per_million)
-    statements=$(idle "$instances")
-    first=${first:-$delivery}
-    awk -v n="$instances" -v v="$vote" -v p="$postgres" -v d="$delivery" -v f="$first" -v s="$statements" \
-        'BEGIN { printf "| %d | %d | %d | %.2f | %.2f | %.2f | %.2f | %s |\n", n, 60 * n, 30 * n, v / 1000, p / 1000, d, d / f, s }'
+    idle=$(commits)
+    sleep 10
+    idle=$((($(commits) - idle) / 10))
+    server=$(server_cpu) postgres=$(postgres_cpu)
+    generators=()
+    for ((nth = 0; nth < instances; nth++)); do
+        base=$(sed -n 's/.*"listen":"\([^"]*\)","ops_listen":"\([^"]*\)".*/--url http:\/\/\1 --ops-url http:\/\/\2/p' "$work/instance-$nth.log")
+        # shellcheck disable=SC2086 # two flags and their values
+        "$target/release/plenum-loadtest" load --scenario growth $base --out "$work/report-$nth" >"$work/load-$nth.log" 2>&1 &
+        generators+=($!)
+    done
+    for nth in "${!generators[@]}"; do
+        wait "${generators[$nth]}" || {
+            cat "$work/load-$nth.log" >&2
+            exit 1
+        }
+    done
+    # Two rounds of 1,500 votes each; the joins are in it.
+    read -r vote delivery postgres < <(awk -v votes="$((3 * instances))" -v s="$(server_cpu)" -v s0="$server" \
+        -v p="$(postgres_cpu)" -v p0="$postgres" -v d="$(delivered)" \
+        'BEGIN { print (s - s0) / votes, (s - s0) / d * 1e6, (p - p0) / votes }')
+    first_vote=${first_vote:-$vote} first_delivery=${first_delivery:-$delivery}
+    awk -v n="$instances" -v v="$vote" -v fv="$first_vote" -v d="$delivery" -v fd="$first_delivery" -v p="$postgres" -v s="$idle" \
+        'BEGIN { printf "| %d | %d | %.2f | %.2f | %.1f | %.2f | %.2f | %d |\n", n, 100 * n, v, v / fv, d, d / fd, p, s }'
+    leave
 done
