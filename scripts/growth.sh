@@ -59,7 +59,7 @@ for instances in 1 2 4 10; do
         "$target/release/plenum" serve --database-url "$url" --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log json \
             --drain-seconds 0 2>"$work/instance-$nth.log" &
         pids+=($!)
-        until grep -q '"message":"ready"' "$work/instance-$nth.log"; do sleep 0.1; done
+        until grep -qs '"message":"ready"' "$work/instance-$nth.log"; do sleep 0.1; done
     done
     sleep 3
     idle=$(commits)
