@@ -1,4 +1,4 @@
-//! Protections that lie in SQL or in a setting of the connection, turned off one at a time where `PLENUM_MUTATION` names
+//! Protections that lie in SQL, turned off one at a time where `PLENUM_MUTATION` names
 //! one; those in Rust are in `src/mutation.rs`. Without the variable, nothing happens here.
 //! Must never be the reason why a test fails that is not about the protection. Called by `server` alone.
 
@@ -11,6 +11,14 @@ type Swaps = &'static [(&'static str, &'static str)];
 const NO_LOCK: (&str, &str) = ("ORDER BY p.session_id, p.n FOR SHARE OF p;", "ORDER BY 1;");
 
 const FUNCTIONS: &[(&str, Swaps)] = &[
+    // An option of the address would not do: the server's own setting comes after it.
+    (
+        "commit_without_flush",
+        &[(
+            "    PERFORM 1 FROM polls p\n",
+            "    PERFORM set_config('synchronous_commit', 'off', true);\n    PERFORM 1 FROM polls p\n",
+        )],
+    ),
     ("do_nothing_is_success", &[("WHEN v.id IS NOT NULL THEN 2", "WHEN v.id IS NOT NULL THEN 0")]),
     (
         "vote_replaces_vote",
@@ -36,14 +44,6 @@ const VOTES: &str = include_str!("../../../sql/functions/40_votes.sql");
 /// The name of the protection to turn off.
 fn name() -> Option<String> {
     std::env::var(NAME).ok()
-}
-
-/// The address of the database, with the setting that the mutation is about.
-pub(super) fn of_url(url: &str) -> String {
-    match name().as_deref() {
-        Some("commit_without_flush") => format!("{url}&options=-c%20synchronous_commit%3Doff"),
-        _ => url.to_owned(),
-    }
 }
 
 /// Replaces the function that the mutation is about.

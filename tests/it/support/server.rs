@@ -65,11 +65,10 @@ impl Server {
 
     /// As `at`, with further variables in its environment.
     pub(crate) async fn under(environment: &[(&str, &str)], url: &str, flags: &[&str]) -> Server {
-        let url = mutation::of_url(url);
-        let mut all = vec!["--database-url", &url, "--allow-anonymous-create"];
+        let mut all = vec!["--database-url", url, "--allow-anonymous-create"];
         all.extend_from_slice(flags);
         let server = Server::spawn(environment, &all, None).await;
-        mutation::of_functions(&url).await;
+        mutation::of_functions(url).await;
         server
     }
 
