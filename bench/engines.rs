@@ -23,7 +23,7 @@ use plenum::ring::{Cursor, Ring};
 use plenum::store::connection::{Database, Role};
 use plenum::store::control::NewSession;
 use plenum::store::embedded::Embedded;
-use plenum::store::history::History;
+use plenum::store::history::{Evidence, History};
 use plenum::store::votes::VoteLink;
 use plenum::store::{Store, migrate, partitions};
 use plenum::vote::{Answers, Offer, Votes};
@@ -61,6 +61,7 @@ impl Ground {
             migrate::migrate(&database, &drain).await.unwrap();
             partitions::keep_up(&database, &drain).await.unwrap();
             let store = Store::new(&database, &[], &drain, metrics.clone());
+            store.settle(Evidence::None).await.unwrap(); // makes the epoch
             let new = NewSession {
                 id: session,
                 codes: &["12345678".to_owned()],

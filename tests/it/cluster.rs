@@ -117,6 +117,13 @@ async fn a_lost_hint_costs_no_more_than_one_poll() {
     let room = Room::open().await;
     let second = Server::start(&room.db).await;
     let mut far = room.guest_at(&second).await;
+    // Who begins to listen looks at everything once; from then on, only the poll is left.
+    eventually(SOON, "it listens", async || {
+        let answer = second.ops_get("/metrics").await;
+        answer.text().contains("plenum_hints_received_total{news=\"true\"} 1").then_some(())
+    })
+    .await;
+    room.by(&second).log(&room.presenter).await;
     // Past the server: an event that nobody announces.
     let insert = "WITH head AS (UPDATE session_head SET last_seq = last_seq + 1 RETURNING session_id, last_seq)
         INSERT INTO event_log (session_id, seq, at, kind, results_hidden, data)
