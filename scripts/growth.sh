@@ -2,7 +2,7 @@
 # What a vote and a delivery cost with 1, 2, 4 and 10 instances on one database, the same work on each: a session of its own
 # with 100 participants and 100 votes a second (loadtest/scenarios/growth.toml), a load generator for each, all at once. Then how
 # many statements a second the database runs while all of them idle. Prints the table of docs/CAPACITY.md.
-# Needs release binaries (make loadtest builds them), curl and psql.
+# INSTANCES="1 10" measures others. Needs release binaries (make loadtest builds them), curl and psql.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -52,7 +52,7 @@ commits() { psql -Atq "$url" -c 'SELECT xact_commit FROM pg_stat_database WHERE 
 echo '| instances | votes/s in all | server, s per 1,000 votes | ratio | server, s per million deliveries | ratio | PostgreSQL, s per 1,000 votes | idle: statements/s |'
 echo '| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
 first_vote='' first_delivery=''
-for instances in 1 2 4 10; do
+for instances in ${INSTANCES:-1 2 4 10}; do
     url=$(PG_CONNECTIONS=300 scripts/postgres.sh start "$work/postgres")
     rm -f "$work"/*.log
     for ((nth = 0; nth < instances; nth++)); do

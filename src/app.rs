@@ -386,8 +386,7 @@ fn offer(feed: Feed, hints: Hints, metrics: Arc<Metrics>) -> Offer {
 /// Wakes other instances, and lets itself be woken.
 fn exchange_hints(edge: &Arc<Edge>, database: &Database) {
     let (others, feed, drain) = (edge.cluster.clone(), edge.feed.clone(), &edge.drain);
-    let send =
-        edge.hints.clone().send(database.clone(), drain.clone(), move || others.has_others());
+    let send = edge.hints.clone().send(database.clone(), drain.clone(), move || others.others());
     drain.spawn_vital("hints out", send);
     let heard = Arc::new(move |hint| feed.hint(hint));
     drain.spawn_vital("hints in", wake::listen(database.clone(), drain.clone(), heard));

@@ -164,6 +164,8 @@ pub const INSTANCE_ALIVE: Duration = Duration::from_secs(3);
 pub const INSTANCE_FORGOTTEN: Duration = Duration::from_secs(60);
 /// Between two notifications of one instance: all that commits meanwhile goes into one.
 pub const HINTS_EVERY: Duration = Duration::from_millis(10);
+/// Others for whom that holds; with twice as many, half as often, so that what one instance hears stays under 300 a second.
+pub const HINTS_OTHERS: usize = 3;
 /// Bytes of a notification; the database takes less than 8,000.
 pub const HINT_BYTES_MAX: usize = 7_900;
 /// How often the listener makes sure that somebody is at the other end.

@@ -52,10 +52,10 @@ impl Cluster {
         &self.me
     }
 
-    /// Whether anybody else lives.
+    /// How many others live.
     #[must_use]
-    pub fn has_others(&self) -> bool {
-        self.seen.borrow().iter().any(|one| *one.id != *self.me)
+    pub fn others(&self) -> usize {
+        self.seen.borrow().iter().filter(|one| *one.id != *self.me).count()
     }
 
     /// Follows who lives.

@@ -19,8 +19,8 @@ use super::connection::{Database, Link};
 use crate::domain::{Seq, SessionId};
 use crate::drain::{Drain, Phase};
 use crate::limits::{
-    HINT_BYTES_MAX, HINTS_EVERY, LISTENER_PING_EVERY, QUERY_WAIT_MAX, RETRY_PAUSE_MAX,
-    RETRY_PAUSE_MIN,
+    HINT_BYTES_MAX, HINTS_EVERY, HINTS_OTHERS, LISTENER_PING_EVERY, QUERY_WAIT_MAX,
+    RETRY_PAUSE_MAX, RETRY_PAUSE_MIN,
 };
 
 const CHANNEL: &str = "plenum";
@@ -58,12 +58,13 @@ impl Hints {
         self.0.wake.notify_one();
     }
 
-    /// Sends what was noted, at most once per [`HINTS_EVERY`], while `wanted` says that somebody listens.
+    /// Sends what was noted, at most once per [`HINTS_EVERY`] and [`HINTS_OTHERS`] that listen, as `others` counts them: every
+    /// instance hears all the others, so each has to say less where there are more of them.
     pub async fn send(
         self,
         database: Database,
         drain: Drain,
-        wanted: impl Fn() -> bool + Send + 'static,
+        others: impl Fn() -> usize + Send + 'static,
     ) {
         let mut link: Option<Link> = None;
         loop {
@@ -72,11 +73,13 @@ impl Hints {
                 () = drain.reached(Phase::Stopping) => return,
             }
             let dirty = std::mem::take(&mut *self.0.dirty.lock());
-            if !dirty.is_empty() && wanted() {
+            let listening = others();
+            if !dirty.is_empty() && listening > 0 {
                 // A hint that cannot be sent is not sent later: the poll has been there by then.
                 link = notify(link.take(), &database, &drain, &payload(&dirty)).await.ok();
             }
-            sleep(HINTS_EVERY).await;
+            let shares = u32::try_from(listening.div_ceil(HINTS_OTHERS)).unwrap_or(u32::MAX);
+            sleep(HINTS_EVERY * shares.max(1)).await;
         }
     }
 }
