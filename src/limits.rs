@@ -112,6 +112,13 @@ pub const CHECK_BEAT_EVERY: Duration = Duration::from_millis(500);
 pub const BATCH_VOTES_MAX: usize = 1_000;
 /// Votes waiting in one lane. At 10 ms a batch the last of them waits some 300 ms.
 pub const LANE_VOTES_MAX: usize = 32 * BATCH_VOTES_MAX;
+/// A vote that would wait longer than this for its answer is refused with `overloaded` instead: what is accepted is
+/// answered within a second, also where the estimate is short by a third.
+pub const LANE_WAIT_MAX: Duration = Duration::from_millis(700);
+/// The soonest that `overloaded` tells a client to come again.
+pub const OVERLOADED_WAIT_MIN: Duration = Duration::from_millis(250);
+/// The latest that `overloaded` tells a client to come again, however many were told so before it.
+pub const OVERLOADED_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A vote that has not been committed by then gets `database_unavailable`; its client tries again with the same id.
 pub const VOTE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// One call of the vote function; past it the connection is dropped and the outcome counts as unknown.

@@ -3,7 +3,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -18,7 +17,6 @@ pub(super) struct Batcher {
     inbox: mpsc::Receiver<Waiting>,
     /// Votes kept back from the batch before, which already had one of the same participant in the same poll.
     kept_back: VecDeque<Waiting>,
-    age_ms: Arc<AtomicU64>,
     drain: Drain,
     metrics: Arc<Metrics>,
 }
@@ -26,13 +24,8 @@ pub(super) struct Batcher {
 type Place = (SessionId, PollNumber, ParticipantId);
 
 impl Batcher {
-    pub(super) fn new(
-        inbox: mpsc::Receiver<Waiting>,
-        age_ms: Arc<AtomicU64>,
-        drain: Drain,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { inbox, kept_back: VecDeque::new(), age_ms, drain, metrics }
+    pub(super) fn new(inbox: mpsc::Receiver<Waiting>, drain: Drain, metrics: Arc<Metrics>) -> Self {
+        Self { inbox, kept_back: VecDeque::new(), drain, metrics }
     }
 
     /// Not cancel safe: it holds votes.
@@ -41,10 +34,6 @@ impl Batcher {
             let now = std::time::Instant::now();
             for waiting in &batch {
                 self.metrics.queue_seconds.observe(now.duration_since(waiting.since).as_secs_f64());
-            }
-            if let Some(oldest) = batch.first() {
-                let age = now.duration_since(oldest.since).as_millis();
-                self.age_ms.store(u64::try_from(age).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
             self.metrics.batch_votes.observe(batch.len() as f64);
             committer.commit(batch).await;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::pace::{Commits, Pace};
 use super::{Offer, Waiting};
 use crate::domain::{Verdict, Vote};
 use crate::drain::Drain;
@@ -26,6 +27,8 @@ pub(super) struct Committer {
     drain: Drain,
     metrics: Arc<Metrics>,
     offer: Offer,
+    pace: Arc<Pace>,
+    commits: Commits,
 }
 
 /// What to do with a batch that was not committed.
@@ -44,13 +47,20 @@ impl Committer {
         drain: Drain,
         metrics: Arc<Metrics>,
         offer: Offer,
+        pace: Arc<Pace>,
     ) -> Self {
-        Self { database, link: None, answering: None, drain, metrics, offer }
+        let commits = Commits::default();
+        Self { database, link: None, answering: None, drain, metrics, offer, pace, commits }
     }
 
     /// Commits a batch and sees to its answers. Returns when the next batch may be sent.
     pub(super) async fn commit(&mut self, batch: Vec<Waiting>) {
-        let mut parts = vec![batch];
+        // While the database was away these waited behind others. One more try for each batch of a long queue would have
+        // the last of them wait for minutes.
+        let overdue = |waiting: &Waiting| waiting.since.elapsed() > VOTE_WAIT_MAX;
+        let (overdue, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(overdue);
+        self.give_up(overdue);
+        let mut parts = if batch.is_empty() { vec![] } else { vec![batch] };
         while let Some(part) = parts.pop() {
             if let Some(mut rest) = self.commit_part(part).await {
                 let half = rest.split_off(rest.len() / 2);
@@ -124,7 +134,9 @@ impl Committer {
             result = Err(StoreError::NoPrimary);
         }
         if result.is_ok() {
-            self.metrics.commit_seconds.observe(sent.elapsed().as_secs_f64());
+            let took = sent.elapsed();
+            self.metrics.commit_seconds.observe(took.as_secs_f64());
+            self.commits.took(took, &self.pace);
         }
         self.link = Some(link);
         result

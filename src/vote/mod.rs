@@ -3,22 +3,24 @@
 //!
 //! ```text
 //! cast ─► lane inbox (bounded) ─► batcher (takes what waits) ─► commit ─► PostgreSQL
-//!   └ full: overloaded                                             └► events offered, then answers
+//!   └ full, or too slow: overloaded                                └► events offered, then answers
 //! ```
 //! Called by `ws/reader.rs` and `http/votes.rs`. What it commits reaches clients through the log, like everybody else's.
 
 mod batcher;
 mod commit;
+mod pace;
 mod reply;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 pub use reply::{Answers, Reply, outcome};
+
+use pace::Pace;
 
 use crate::domain::{LoggedEvent, Verdict, Vote};
 use crate::drain::{Drain, Phase};
@@ -56,8 +58,7 @@ pub struct Votes {
 #[derive(Debug)]
 struct Lane {
     inbox: mpsc::Sender<Waiting>,
-    /// How long the oldest vote of the newest batch had waited, in milliseconds.
-    age_ms: Arc<AtomicU64>,
+    pace: Arc<Pace>,
 }
 
 impl Votes {
@@ -73,17 +74,17 @@ impl Votes {
         let lanes = (0..lanes)
             .map(|_| {
                 let (inbox, votes) = mpsc::channel(LANE_VOTES_MAX);
-                let age_ms = Arc::new(AtomicU64::new(0));
+                let pace = Arc::new(Pace::new());
                 let committer = commit::Committer::new(
                     database.clone(),
                     drain.clone(),
                     metrics.clone(),
                     offer.clone(),
+                    pace.clone(),
                 );
-                let batcher =
-                    batcher::Batcher::new(votes, age_ms.clone(), drain.clone(), metrics.clone());
+                let batcher = batcher::Batcher::new(votes, drain.clone(), metrics.clone());
                 drain.spawn_vital("vote lane", batcher.run(committer));
-                Lane { inbox, age_ms }
+                Lane { inbox, pace }
             })
             .collect();
         Self { lanes, hash: RandomState::new(), drain: drain.clone(), metrics: metrics.clone() }
@@ -100,11 +101,16 @@ impl Votes {
         let lane =
             usize::try_from(self.hash.hash_one(vote.session)).unwrap_or(0) % self.lanes.len();
         let Some(lane) = self.lanes.get(lane) else { return };
+        let waiting = lane.inbox.max_capacity() - lane.inbox.capacity();
+        let overloaded =
+            || Verdict::Overloaded { retry_after_ms: lane.pace.retry_after_ms(waiting) };
+        if !lane.pace.is_in_time(waiting) {
+            return reply.answer_now(&overloaded());
+        }
         match lane.inbox.try_send(Waiting { vote, reply, since: Instant::now() }) {
             Ok(()) => self.metrics.queue_depth.inc(),
             Err(mpsc::error::TrySendError::Full(refused)) => {
-                let retry_after_ms = lane.age_ms.load(Ordering::Relaxed).clamp(250, 10_000);
-                refused.reply.answer_now(&Verdict::Overloaded { retry_after_ms });
+                refused.reply.answer_now(&overloaded());
             }
             Err(mpsc::error::TrySendError::Closed(refused)) => {
                 refused.reply.answer_now(&Verdict::Draining)

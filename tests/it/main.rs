@@ -38,6 +38,7 @@ mod lifecycle;
 mod model;
 mod observability;
 mod openapi;
+mod overload;
 mod presence;
 mod promises;
 mod protections;
