@@ -97,7 +97,7 @@ deploy-check: rust test-packages ## run or validate every file of deploy/, and t
 	scripts/deploy-check.sh
 	scripts/restore-check.sh
 
-check: format-check lint test schemathesis mutations test-web readme-check deploy-check loadtest-smoke bench-smoke ## what CI runs: all of these
+check: format-check lint test schemathesis mutations test-web readme-check deploy-check loadtest-smoke bench-smoke static ## what CI runs: all of these
 
 static: rust ## one static executable that needs nothing else, in target/static/plenum
 	scripts/static.sh
