@@ -57,7 +57,8 @@ impl Committer {
     pub(super) async fn commit(&mut self, batch: Vec<Waiting>) {
         // While the database was away these waited behind others. One more try for each batch of a long queue would have
         // the last of them wait for minutes.
-        let overdue = |waiting: &Waiting| waiting.since.elapsed() > VOTE_WAIT_MAX;
+        let now = Instant::now();
+        let overdue = |waiting: &Waiting| now.duration_since(waiting.since) > VOTE_WAIT_MAX;
         let (overdue, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(overdue);
         self.give_up(overdue);
         let mut parts = if batch.is_empty() { vec![] } else { vec![batch] };
