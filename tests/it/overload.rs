@@ -19,17 +19,27 @@ const OVERLOAD: Duration = Duration::from_secs(6);
 /// no bound but the number of votes, the last of them would wait for ten.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// All votes wait in one place, and one connection may send them.
+const ONE_LANE: [&str; 6] =
+    ["--message-burst", "1000000", "--message-rate", "1000000", "--writer-lanes", "1"];
+
 #[derive(Default)]
 struct Seen {
     answered: Vec<Duration>,
     refused: usize,
 }
 
-/// Votes for polls that are not there go all the way to the database, as others do, and need no participants.
-async fn too_many(base: String, code: String, first: i64) -> Seen {
-    let mut socket = Socket::connect(&base).await.unwrap();
+/// A bare connection that is welcome: it checks nothing of what it reads.
+async fn joined(base: &str, code: &str) -> Socket {
+    let mut socket = Socket::connect(base).await.unwrap();
     socket.send(&json!({"type": "hello", "code": code})).await.unwrap();
     socket.recv().await.unwrap();
+    socket
+}
+
+/// Votes for polls that are not there go all the way to the database, as others do, and need no participants.
+async fn too_many(base: String, code: String, first: i64) -> Seen {
+    let mut socket = joined(&base, &code).await;
     let (mut sent, mut seen) = (HashMap::new(), Seen::default());
     let (begun, mut next) = (Instant::now(), first);
     let mut beat = tokio::time::interval(BEAT);
@@ -72,8 +82,7 @@ async fn obey(voter: &mut Guest, poll: i64) -> (usize, Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_accepted_is_answered_soon_and_the_rest_at_once() {
-    let flags = ["--message-burst", "1000000", "--message-rate", "1000000", "--writer-lanes", "1"];
-    let room = Room::with(&flags).await;
+    let room = Room::with(&ONE_LANE).await;
     let poll = room.choice(2).await;
     let mut voter = room.guest().await;
     let sql = room.db.sql().await;
@@ -118,12 +127,9 @@ async fn a_long_queue_gives_up_together() {
     const QUEUED: i64 = 10_000;
     let db = TestDb::fresh().await;
     let proxy = Proxy::start(db.port()).await;
-    let flags = ["--message-burst", "1000000", "--message-rate", "1000000", "--writer-lanes", "1"];
-    let server = Server::at(&db.url_by(proxy.port()), &flags).await;
+    let server = Server::at(&db.url_by(proxy.port()), &ONE_LANE).await;
     let room = Room::on(server, db).await;
-    let mut guest = Socket::connect(&room.server.base()).await.unwrap();
-    guest.send(&json!({"type": "hello", "code": room.code})).await.unwrap();
-    guest.recv().await.unwrap();
+    let mut guest = joined(&room.server.base(), &room.code).await;
     proxy.freeze();
     let begun = Instant::now();
     let vote = |n| json!({"type": "vote", "id": fresh_id(), "poll": n, "answer": pick(0)});
