@@ -132,6 +132,9 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Results frames per session and second: ten, the first at once.
 pub const RESULTS_EVERY: Duration = Duration::from_millis(100);
+/// Where counts come more often than this, a turn that is due waits for the next one, so long at most. Nobody sees a fiftieth
+/// of a second.
+pub const RESULTS_FRESH_WAIT: Duration = Duration::from_millis(20);
 /// Frames that a session keeps for its subscribers, per audience. At ten results a second a subscriber may be 25 s behind.
 pub const RING_FRAMES_MAX: usize = 256;
 /// Bytes of the same. A poll of 50 long options is 40 KiB.

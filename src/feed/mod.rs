@@ -14,6 +14,7 @@ mod presence;
 mod replay;
 mod since;
 mod tailer;
+mod turn;
 mod watched;
 
 use std::sync::Arc;

@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use super::hub::Members;
 use super::live::{LiveState, Unfit};
 use super::since::Since;
+use super::turn::Turn;
 use crate::domain::{
     Audience, Code, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq, SessionId,
 };
-use crate::limits::{RESULTS_EVERY, UNWATCHED_KEEP};
+use crate::limits::UNWATCHED_KEEP;
 use crate::ring::{Content, Cursor, End, Frame, Ring};
 use crate::wire::{frame, outbound};
 
@@ -51,7 +52,7 @@ struct State {
     early: BTreeMap<Seq, Timed>,
     /// The newest results of each poll that are not sent yet.
     pending: BTreeMap<PollNumber, Timed>,
-    results_sent: Option<Instant>,
+    turn: Turn,
     /// The turn that results wait for is on the list of `tailer.rs`.
     scheduled: Option<Instant>,
     /// Encoded for participants, as of a seq and a number of them.
@@ -112,7 +113,7 @@ impl Watched {
             live,
             early: BTreeMap::new(),
             pending: BTreeMap::new(),
-            results_sent: None,
+            turn: Turn::default(),
             scheduled: None,
             welcome: None,
             here: HashMap::new(),
@@ -174,7 +175,8 @@ impl Watched {
             state.early.retain(|seq, _| *seq > state.live.seq);
             next = state.early.remove(&state.live.seq.next());
         }
-        self.flush_if_due(state, &mut taken);
+        let due = if taken.applied > 0 { state.turn.due() } else { state.turn.latest() };
+        self.flush_if_due(state, due, &mut taken);
         if taken.applied > 0 {
             self.reached.send_replace(state.live.seq);
         }
@@ -184,7 +186,8 @@ impl Watched {
     /// Sends the results that wait, if it is time.
     pub(super) fn flush(&self) -> Taken {
         let mut taken = Taken::default();
-        self.flush_if_due(&mut self.state.lock(), &mut taken);
+        let state = &mut *self.state.lock();
+        self.flush_if_due(state, state.turn.latest(), &mut taken);
         taken
     }
 
@@ -204,6 +207,7 @@ impl Watched {
     ) {
         match counted {
             Some(poll) => {
+                state.turn.note();
                 if state.pending.insert(poll, timed).is_some() {
                     taken.superseded += 1;
                 }
@@ -215,13 +219,13 @@ impl Watched {
         }
     }
 
-    fn flush_if_due(&self, state: &mut State, taken: &mut Taken) {
+    fn flush_if_due(&self, state: &mut State, due: Option<Instant>, taken: &mut Taken) {
         if state.pending.is_empty() {
             return;
         }
-        match state.results_sent.map(|sent| sent + RESULTS_EVERY) {
-            Some(due) if due > Instant::now() => taken.flush_at = Some(due),
-            _ => self.send_pending(state, taken),
+        match due.filter(|due| *due > Instant::now()) {
+            Some(due) => taken.flush_at = Some(due),
+            None => self.send_pending(state, taken),
         }
     }
 
@@ -229,7 +233,7 @@ impl Watched {
         if state.pending.is_empty() {
             return;
         }
-        state.results_sent = Some(Instant::now());
+        state.turn.sent(Instant::now());
         let mut pending: Vec<Timed> = std::mem::take(&mut state.pending).into_values().collect();
         pending.sort_unstable_by_key(|(event, _)| event.seq);
         pending.iter().for_each(|timed| self.publish(timed, taken));

@@ -45,6 +45,8 @@ pub(super) struct Times {
     pub(super) delivery: Histogram<u64>,
     /// The same, on any other instance.
     pub(super) delivery_elsewhere: Histogram<u64>,
+    /// From the moment a vote was due to counts that hold it, on its own connection.
+    pub(super) seen: Histogram<u64>,
     /// From a lost connection to the next welcome.
     pub(super) back: Histogram<u64>,
     /// From the moment of a return to having every event missed meanwhile.
@@ -58,14 +60,15 @@ impl Times {
             ack: new()?,
             delivery: new()?,
             delivery_elsewhere: new()?,
+            seen: new()?,
             back: new()?,
             caught_up: new()?,
         })
     }
 
-    fn all(&mut self) -> [&mut Histogram<u64>; 5] {
-        let Times { ack, delivery, delivery_elsewhere, back, caught_up } = self;
-        [ack, delivery, delivery_elsewhere, back, caught_up]
+    fn all(&mut self) -> [&mut Histogram<u64>; 6] {
+        let Times { ack, delivery, delivery_elsewhere, seen, back, caught_up } = self;
+        [ack, delivery, delivery_elsewhere, seen, back, caught_up]
     }
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Voter {
     home: String,
     pending: HashMap<Uuid, Pending>,
     awaiting: Option<(u64, Instant)>,
+    /// Votes that the counts seen here do not hold yet: the first `seq` that will, and when they were due.
+    unseen: Vec<(u64, Instant)>,
     leave_at: Option<u64>,
     /// The connection is gone, and nobody tries to get it back.
     away: bool,
@@ -91,6 +93,7 @@ impl Voter {
             home: home.to_owned(),
             pending: HashMap::new(),
             awaiting: None,
+            unseen: Vec::new(),
             leave_at: None,
             away: false,
             story,
@@ -215,6 +218,16 @@ impl Voter {
             self.story.results.insert(results.poll, results);
         }
         self.caught_up();
+        self.seen();
+    }
+
+    /// Marks own votes that the counts now hold.
+    fn seen(&mut self) {
+        let reached = self.member.seq;
+        for (_, due) in self.unseen.extract_if(.., |(seq, _)| *seq <= reached) {
+            let took = nanoseconds(due.elapsed());
+            self.meter.mark(self.nth, |times| times.seen.saturating_record(took));
+        }
     }
 
     fn caught_up(&mut self) {
@@ -235,6 +248,8 @@ impl Voter {
         self.meter.acked(self.nth, one.due.elapsed());
         let seq = message.seq.unwrap_or_default();
         self.story.acked.push(Acked { id, poll: one.poll, choice: one.choice, seq });
+        self.unseen.push((seq, one.due));
+        self.seen();
     }
 
     fn take_error(&mut self, message: &Message<'_>) {

@@ -271,6 +271,7 @@ pub(super) fn report(stage: &mut Stage<'_>, times: &Times, spent: &Spent, votes:
     sheet.latencies("delivery", "Event to client", &times.delivery);
     let label = "Event to client, another instance";
     sheet.latencies("delivery_elsewhere", label, &times.delivery_elsewhere);
+    sheet.latencies("seen", "Vote to counts that hold it", &times.seen);
     sheet.latencies("back", "Lost connection to welcome", &times.back);
     sheet.figure("votes_per_second", "Votes acked", "1/s", f64::from(votes) / spent.seconds);
     let each = |cpu: Option<f64>| cpu.map(|cpu| cpu / f64::from(votes) * 1e6);
