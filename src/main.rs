@@ -158,8 +158,9 @@ fn raise_file_limit() {
     }
 }
 
-/// The allocator asks for pages of 2 MiB where the system offers them, and a process that holds many small things touches
-/// a little of each: it doubled the memory of an empty process and gained no speed that could be measured.
+/// Some systems give pages of 2 MiB to everybody, and a process that holds many small things touches a little of each: it
+/// doubled the memory of an empty process and gained no speed that could be measured. (Where they have to be asked for,
+/// the allocator does not ask: feature `no_thp`. It would do so before `main` begins.)
 fn keep_pages_small() {
     #[cfg(target_os = "linux")]
     if rustix::thread::disable_transparent_huge_pages(true).is_err() {
