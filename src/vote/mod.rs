@@ -10,6 +10,7 @@
 mod batcher;
 mod commit;
 mod pace;
+mod promises;
 mod reply;
 
 use std::hash::{BuildHasher, RandomState};
@@ -102,19 +103,23 @@ impl Votes {
             usize::try_from(self.hash.hash_one(vote.session)).unwrap_or(0) % self.lanes.len();
         let Some(lane) = self.lanes.get(lane) else { return };
         let waiting = lane.inbox.max_capacity() - lane.inbox.capacity();
-        let overloaded =
-            || Verdict::Overloaded { retry_after_ms: lane.pace.retry_after_ms(waiting) };
-        if !lane.pace.is_in_time(waiting) {
-            return reply.answer_now(&overloaded());
+        if let Err(retry_after_ms) = lane.pace.admit(|| self.place_of(&vote), waiting) {
+            return reply.answer_now(&Verdict::Overloaded { retry_after_ms });
         }
         match lane.inbox.try_send(Waiting { vote, reply, since: Instant::now() }) {
             Ok(()) => self.metrics.queue_depth.inc(),
             Err(mpsc::error::TrySendError::Full(refused)) => {
-                refused.reply.answer_now(&overloaded());
+                let place = self.place_of(&refused.vote);
+                let retry_after_ms = lane.pace.retry_after_ms(place, waiting);
+                refused.reply.answer_now(&Verdict::Overloaded { retry_after_ms });
             }
             Err(mpsc::error::TrySendError::Closed(refused)) => {
                 refused.reply.answer_now(&Verdict::Draining)
             }
         }
+    }
+    /// What stays the same when a vote is tried again.
+    fn place_of(&self, vote: &Vote) -> u64 {
+        self.hash.hash_one((vote.session, vote.poll, vote.participant))
     }
 }
