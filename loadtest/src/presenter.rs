@@ -40,7 +40,10 @@ impl Presenter {
 
     /// Adds a poll and returns its number.
     pub(crate) async fn add_poll(&self, question: &str, options: &[&str]) -> Result<u32, Failure> {
-        let body = json!({ "kind": "choice", "question": question, "options": options });
+        self.add(json!({ "kind": "choice", "question": question, "options": options })).await
+    }
+
+    async fn add(&self, body: Value) -> Result<u32, Failure> {
         let path = format!("/v1/sessions/{}/polls", self.session);
         let answer = self.api.post(&path, Some(&self.token), Some(&body)).await?;
         let answer = Failure::unless_ok("creating a poll", answer)?.json();
@@ -51,14 +54,18 @@ impl Presenter {
             .ok_or_else(|| Failure::told("the new poll has no number"))
     }
 
-    /// Makes and opens polls of four options, some at a time; returns their numbers in order.
-    pub(crate) async fn open_polls(&self, count: u32) -> Result<Vec<u32>, Failure> {
+    /// Makes and opens polls of four options, some at a time; returns their numbers in order. `results`: who sees them when,
+    /// as the protocol names it.
+    pub(crate) async fn open_polls(&self, count: u32, results: &str) -> Result<Vec<u32>, Failure> {
+        let poll = json!({
+            "kind": "choice", "question": "Which?", "options": ["a", "b", "c", "d"], "results": results,
+        });
         let mut making = JoinSet::new();
         let mut polls = Vec::new();
         for nth in 0..count {
-            let presenter = self.clone();
+            let (presenter, body) = (self.clone(), poll.clone());
             making.spawn(async move {
-                let poll = presenter.add_poll("Which?", &["a", "b", "c", "d"]).await?;
+                let poll = presenter.add(body).await?;
                 presenter.open(poll).await?;
                 Ok::<_, Failure>(poll)
             });

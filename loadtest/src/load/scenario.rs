@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::Failure;
 
 /// The scenarios that come with the program, in the order in which a set runs them.
-const FILES: [&str; 18] = [
+const FILES: [&str; 19] = [
     include_str!("../../scenarios/burst.toml"),
     include_str!("../../scenarios/sustained.toml"),
     include_str!("../../scenarios/join_storm.toml"),
@@ -23,6 +23,7 @@ const FILES: [&str; 18] = [
     include_str!("../../scenarios/flat_out.toml"),
     include_str!("../../scenarios/capacity.toml"),
     include_str!("../../scenarios/idle.toml"),
+    include_str!("../../scenarios/overload.toml"),
     include_str!("../../scenarios/slow_readers.toml"),
     include_str!("../../scenarios/multi_instance.toml"),
     include_str!("../../scenarios/multi_instance_poll.toml"),
@@ -46,6 +47,7 @@ pub(super) enum Kind {
     Idle,
     SlowReaders,
     Replace,
+    Overload,
 }
 
 /// Scenarios that run together.

@@ -92,9 +92,25 @@ impl<'a> Stage<'a> {
 
     /// A session with so many polls, all open.
     pub(super) async fn session(&self, polls: u32) -> Result<(Presenter, Vec<u32>), Failure> {
+        self.session_with(polls, "live").await
+    }
+
+    /// As `session`, but participants see no counts.
+    pub(super) async fn hidden_session(
+        &self,
+        polls: u32,
+    ) -> Result<(Presenter, Vec<u32>), Failure> {
+        self.session_with(polls, "presenter").await
+    }
+
+    async fn session_with(
+        &self,
+        polls: u32,
+        results: &str,
+    ) -> Result<(Presenter, Vec<u32>), Failure> {
         let key = self.fleet.api_key.as_deref();
         let presenter = Presenter::create(&self.fleet.api()?, key, &self.scenario.title).await?;
-        let polls = presenter.open_polls(polls).await?;
+        let polls = presenter.open_polls(polls, results).await?;
         Ok((presenter, polls))
     }
 

@@ -8,6 +8,7 @@ mod fanout;
 mod flat_out;
 mod idle;
 mod joins;
+mod overload;
 mod replace;
 mod returns;
 mod slow_readers;
@@ -29,5 +30,6 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
         Kind::Idle => Box::pin(idle::run(stage)).await,
         Kind::SlowReaders => Box::pin(slow_readers::run(stage)).await,
         Kind::Replace => Box::pin(replace::run(stage)).await,
+        Kind::Overload => Box::pin(overload::run(stage)).await,
     }
 }

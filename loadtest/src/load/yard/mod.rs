@@ -5,3 +5,4 @@
 pub(super) mod bare;
 pub(super) mod database;
 pub(super) mod pgbench;
+pub(super) mod slow;
