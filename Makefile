@@ -16,7 +16,7 @@ LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+
 
 .NOTPARALLEL:
 .PHONY: help run demo test test-web screenshots mutations chaos schemathesis format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check deploy-check \
-	static image metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
+	autoscale static image metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -93,11 +93,16 @@ readme-check: rust packages ## run the README's commands against a server of the
 
 deploy-check: rust test-packages ## run or validate every file of deploy/, and the runbook's backup and restore
 	@scripts/packages.sh install python prometheus curl
-	$(CARGO) build --locked --bin plenum
+	$(CARGO) build --locked --workspace --bins
 	scripts/deploy-check.sh
 	scripts/restore-check.sh
 
 check: format-check lint test schemathesis mutations test-web readme-check deploy-check loadtest-smoke bench-smoke static ## what CI runs: all of these
+
+autoscale: rust packages ## 2,000 people come and go, instances are started and drained as the signal says; five minutes
+	@scripts/packages.sh install haproxy python
+	@$(CARGO) build --release --locked --workspace --bins
+	@deploy/local/autoscale.py $(ARGS)
 
 static: rust ## one static executable that needs nothing else, in target/static/plenum
 	scripts/static.sh

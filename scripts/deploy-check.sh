@@ -68,3 +68,7 @@ else
 fi
 
 scripts/topology-check.sh
+
+# The orchestrator's loop, small: instances are started and drained as the signal says. Its figures are of a debug build.
+python3 deploy/local/timeline.py
+PLENUM_PROFILE=debug deploy/local/autoscale.py --small --out target/autoscale-small

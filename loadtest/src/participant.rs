@@ -85,6 +85,8 @@ pub(crate) struct Participant {
     pub(crate) returns: u32,
     /// How often coming back gave the state instead of the missed events.
     pub(crate) not_resumed: u32,
+    /// Attempts to come back that failed, in words.
+    pub(crate) turned_away: Vec<String>,
     /// The server said goodbye, and when to come back.
     bye: bool,
 }
@@ -120,6 +122,7 @@ impl Participant {
             seq: 0,
             returns: 0,
             not_resumed: 0,
+            turned_away: Vec::new(),
             bye: false,
         };
         participant.greet(hello).await?;
@@ -230,7 +233,10 @@ impl Participant {
                     self.returns += 1;
                     return Ok(());
                 }
-                Err(failure) => last = failure,
+                Err(failure) => {
+                    self.turned_away.push(failure.to_string());
+                    last = failure;
+                }
             }
         }
         Err(last)

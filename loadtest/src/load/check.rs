@@ -48,15 +48,29 @@ pub(super) async fn verify(
     losses: Losses,
 ) -> Result<(), Failure> {
     let export = verify_votes(sheet, presenter, stories, due, losses).await?;
+    saw_the_end(sheet, &export, stories);
+    resumed(sheet, stories);
+    Ok(())
+}
+
+/// Of those who stayed until the polls were closed.
+pub(super) fn saw_the_end<'a>(
+    sheet: &mut Sheet,
+    export: &Export,
+    stories: impl IntoIterator<Item = (&'a String, &'a Story)>,
+) {
     sheet.check(
         "everybody saw the same final counts, those of the stored votes",
-        counts(&export, stories),
+        counts(export, stories),
     );
+}
+
+/// Nobody got the state instead of what they missed.
+pub(super) fn resumed(sheet: &mut Sheet, stories: &BTreeMap<String, Story>) {
     let again = stories.values().filter(|one| one.not_resumed > 0);
     let again: Vec<String> =
         again.map(|one| format!("{} got the state", one.participant)).collect();
     sheet.check("whoever came back was given every missed event", again);
-    Ok(())
 }
 
 /// As `verify`, where nobody stayed to see the end.
@@ -122,7 +136,10 @@ fn stored(export: &Export, stories: &BTreeMap<String, Story>) -> Vec<String> {
     faults
 }
 
-fn counts(export: &Export, stories: &BTreeMap<String, Story>) -> Vec<String> {
+fn counts<'a>(
+    export: &Export,
+    stories: impl IntoIterator<Item = (&'a String, &'a Story)>,
+) -> Vec<String> {
     let mut truth: BTreeMap<u32, BTreeMap<u8, u64>> = BTreeMap::new();
     for vote in &export.votes {
         for choice in &vote.answer.choices {

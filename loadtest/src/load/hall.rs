@@ -144,19 +144,25 @@ pub(super) enum Order {
 pub(super) struct Hall {
     pub(super) orders: Vec<mpsc::Sender<Order>>,
     tasks: JoinSet<Result<Story, Failure>>,
+    meter: Arc<Meter>,
+    home: String,
 }
 
 impl Hall {
     /// Seats participants who have joined. `home`: the instance where votes are cast.
     pub(super) fn seat(members: Vec<Participant>, meter: &Arc<Meter>, home: &str) -> Hall {
-        let mut hall = Hall { orders: Vec::new(), tasks: JoinSet::new() };
-        for (nth, member) in members.into_iter().enumerate() {
-            let (orders, to_follow) = mpsc::channel(ORDERS_MAX);
-            let voter = Voter::new(member, to_follow, Arc::clone(meter), nth, home);
-            hall.orders.push(orders);
-            hall.tasks.spawn(voter.run());
-        }
+        let (orders, tasks) = (Vec::new(), JoinSet::new());
+        let mut hall = Hall { orders, tasks, meter: Arc::clone(meter), home: home.to_owned() };
+        members.into_iter().for_each(|member| hall.add(member));
         hall
+    }
+
+    /// Seats one more.
+    pub(super) fn add(&mut self, member: Participant) {
+        let (orders, to_follow) = mpsc::channel(ORDERS_MAX);
+        let (meter, nth) = (Arc::clone(&self.meter), self.orders.len());
+        self.tasks.spawn(Voter::new(member, to_follow, meter, nth, &self.home).run());
+        self.orders.push(orders);
     }
 
     /// Whoever is told what; the participants are numbered as they were seated.

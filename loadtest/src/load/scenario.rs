@@ -30,6 +30,7 @@ const FILES: [&str; 19] = [
     include_str!("../../scenarios/growth.toml"),
     include_str!("../../scenarios/rolling_deploy.toml"),
     include_str!("../../scenarios/kill_instance.toml"),
+    include_str!("../../scenarios/tide.toml"),
     include_str!("../../scenarios/soak.toml"),
     include_str!("../../scenarios/everyone.toml"),
 ];
@@ -48,6 +49,7 @@ pub(super) enum Kind {
     SlowReaders,
     Replace,
     Overload,
+    Tide,
 }
 
 /// Scenarios that run together.
@@ -164,11 +166,15 @@ impl Scenario {
 
     /// How long it says that it lasts, in addition to what every scenario may take.
     pub(super) fn lasting(&self) -> Duration {
-        let number = |name: &str| {
-            let value = self.parameters.get(name)?;
+        let plain = |value: &toml::Value| {
             value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
         };
-        let seconds = number("seconds").unwrap_or(0.0) * number("rounds").unwrap_or(1.0);
+        let number = |name: &str| plain(self.parameters.get(name)?);
+        let levels = self.parameters.get("levels").and_then(toml::Value::as_array);
+        // Of a level: how many, within how many seconds, for how many seconds.
+        let times = levels.into_iter().flatten().flat_map(|one| one.as_array()?.get(1..));
+        let seconds = number("seconds").unwrap_or(0.0) * number("rounds").unwrap_or(1.0)
+            + times.flatten().filter_map(plain).sum::<f64>();
         Duration::from_secs_f64(seconds.clamp(0.0, 1e7))
     }
 

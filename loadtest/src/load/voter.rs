@@ -45,6 +45,8 @@ pub(super) struct Story {
     /// Connections lost, by close code.
     pub(super) lost: BTreeMap<u16, u64>,
     pub(super) not_resumed: u32,
+    /// Attempts to come back that found nobody, in words.
+    pub(super) turned_away: Vec<String>,
     pub(super) events: u64,
     /// The newest results of each poll.
     pub(super) results: BTreeMap<u32, Results>,
@@ -124,6 +126,7 @@ impl Voter {
             }
         }
         self.story.not_resumed = self.member.not_resumed;
+        self.story.turned_away = std::mem::take(&mut self.member.turned_away);
         self.member.leave().await;
         Ok(self.story)
     }

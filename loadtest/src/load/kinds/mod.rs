@@ -12,6 +12,7 @@ mod overload;
 mod replace;
 mod returns;
 mod slow_readers;
+mod tide;
 mod votes;
 
 use super::scenario::Kind;
@@ -29,6 +30,7 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
         Kind::Capacity => Box::pin(capacity::run(stage)).await,
         Kind::Idle => Box::pin(idle::run(stage)).await,
         Kind::SlowReaders => Box::pin(slow_readers::run(stage)).await,
+        Kind::Tide => Box::pin(tide::run(stage)).await,
         Kind::Replace => Box::pin(replace::run(stage)).await,
         Kind::Overload => Box::pin(overload::run(stage)).await,
     }
