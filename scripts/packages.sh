@@ -18,7 +18,8 @@ nginx          nginx             nginx               nginx
 pgbench        postgresql        postgresql-contrib  postgresql@17
 curl           curl              curl                -
 prometheus     prometheus        -                   prometheus
-haproxy        haproxy           haproxy             haproxy
+pgbouncer      pgbouncer         pgbouncer           pgbouncer
+buildah        buildah           buildah             -
 shellcheck     shellcheck        ShellCheck          shellcheck
 python         python3-venv      python3-pip         -
 faketime       faketime          libfaketime         libfaketime
@@ -69,7 +70,7 @@ has() {
         pgbench) has_pgbench ;;
         build) command -v cc >/dev/null 2>&1 ;;
         nchan) ls /usr/lib/nginx/modules/ngx_nchan_module.so >/dev/null 2>&1 ;;
-        haproxy | nginx) PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1 ;;
+        haproxy | nginx | pgbouncer) PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1 ;;
         python) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
         node) node -e 'process.exit(parseInt(process.versions.node, 10) < 20 ? 1 : 0)' >/dev/null 2>&1 ;;
         chromium) { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 ;;

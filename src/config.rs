@@ -88,7 +88,7 @@ pub struct Flags {
     /// Lanes that write votes; each has one connection and one batch in flight
     #[arg(long, env = "PLENUM_WRITER_LANES", default_value = "2", value_name = "N")]
     writer_lanes: String,
-    /// Run on a database whose fsync or full_page_writes is off: votes can be lost
+    /// Run on a database whose fsync, full_page_writes or synchronous_commit is off: votes can be lost
     #[arg(long, env = "PLENUM_ALLOW_UNSAFE_DATABASE")]
     allow_unsafe_database: bool,
     /// Days after which an ended session is erased with all its votes; 0 keeps everything

@@ -1,16 +1,17 @@
 //! Brings the schema up to date: numbered files once each, functions whenever theirs are new. The whole run holds one
-//! advisory lock on one connection, so any number of instances may start together. Never undoes, never changes what an
+//! advisory lock, so any number of instances may start together. Never undoes, never changes what an
 //! older instance still calls. Called by `app.rs` and `plenum migrate`.
 
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
 use super::connection::{Database, Link};
+use super::guard::Guard;
 use super::rows::column;
 use crate::drain::Drain;
 
 /// Any number that nothing else in the database uses.
-const LOCK: &str = "SELECT pg_advisory_lock(5203117742)";
+const LOCK: i64 = 5_203_117_742;
 const BOOKS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
         version int PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
     CREATE TABLE IF NOT EXISTS schema_functions (
@@ -45,11 +46,10 @@ pub struct Migrated {
 /// # Errors
 /// See [`StoreError`]; [`StoreError::Content`] where an applied file is not the one that this program has.
 pub async fn migrate(database: &Database, drain: &Drain) -> Result<Migrated, StoreError> {
-    // Others may be at it: waiting for the lock takes as long as it takes them.
+    let _one_at_a_time = Guard::wait(database, drain, LOCK).await?;
     let patient = database.with_options("-c statement_timeout=0 -c lock_timeout=0");
     let link = Link::connect(&patient, drain).await?;
     let client = &link.client;
-    client.batch_execute(LOCK).await?; // released with the connection
     client.batch_execute(BOOKS).await?;
     let mut done = Migrated::default();
     for (version, sql) in (1_i32..).zip(MIGRATIONS) {

@@ -1,6 +1,6 @@
 //! Between rows and the domain. Owns every connection to PostgreSQL; nobody else writes SQL. Every change is one
 //! autocommit call of an SQL function: tokio-postgres answers `Ok` to a commit that the server turned into a rollback, so
-//! there is no transaction here that could be.
+//! there is no transaction here that could be. (`guard` opens one that changes nothing.)
 //! `control` and `reads` serve REST, `log` the feed, `votes` the lanes; `migrate`, `settings`, `partitions` and `embedded`
 //! belong to the life of an instance.
 
@@ -10,6 +10,7 @@ pub mod control;
 pub mod embedded;
 mod error;
 pub mod export;
+mod guard;
 pub mod history;
 pub mod log;
 pub mod migrate;

@@ -4,6 +4,7 @@
 use time::{Duration, OffsetDateTime};
 
 use super::connection::{Database, Link};
+use super::guard::Guard;
 use super::rows::column;
 use super::{Store, StoreError};
 use crate::drain::Drain;
@@ -20,9 +21,9 @@ const ORPHANS: &str = "SELECT c.relname::text FROM pg_class c \
     AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'event_log'::regclass)";
 const NOW: &str = "SELECT clock_timestamp()";
 /// One janitor at a time, over all instances; not the lock of migrations, which may be held for long.
-const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(5203117743)";
+const LOCK: i64 = 5_203_117_743;
 /// Attaching takes a lock that goes along with votes; still, nobody waits for it longer than this.
-const LOCK_TIMEOUT: &str = "SET lock_timeout = '200ms'";
+const LOCK_TIMEOUT: &str = "-c lock_timeout=200";
 const NAME: &str = "event_log_";
 
 /// Makes the partitions that are missing and drops those that are over. Another instance that is at it already makes this
@@ -31,12 +32,11 @@ const NAME: &str = "event_log_";
 /// # Errors
 /// See [`StoreError`]; what was left undone is done by the next run.
 pub async fn keep_up(database: &Database, drain: &Drain) -> Result<(), StoreError> {
-    let link = Link::connect(database, drain).await?;
-    let client = &link.client;
-    if !column::<bool>(&client.query_one(TRY_LOCK, &[]).await?, 0)? {
+    let Some(_one_at_a_time) = Guard::unless_held(database, drain, LOCK).await? else {
         return Ok(());
-    }
-    client.batch_execute(LOCK_TIMEOUT).await?;
+    };
+    let link = Link::connect(&database.with_options(LOCK_TIMEOUT), drain).await?;
+    let client = &link.client;
     for name in names(client, PENDING).await? {
         client
             .batch_execute(&format!("ALTER TABLE event_log DETACH PARTITION {name} FINALIZE"))

@@ -9,13 +9,14 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::connection::{Database, Link};
+use super::guard::Guard;
 use super::rows::column;
 use crate::domain::SessionId;
 use crate::drain::{Drain, Phase};
 use crate::limits::{ERASE_PAUSE, ERASE_ROWS_MAX, ERASE_SESSIONS_MAX, ERASE_STEPS_MAX};
 
 /// One at a time, over all instances; a number of its own, so that partitions never wait for it.
-const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(5203117744)";
+const LOCK: i64 = 5_203_117_744;
 const EXPIRED: &str = "SELECT session_id FROM sessions \
     WHERE ended_at < now() - make_interval(days => $1) ORDER BY ended_at LIMIT $2";
 const BEGIN: &str = "SELECT begin_erasure($1)";
@@ -42,12 +43,12 @@ pub async fn keep_up(
     drain: &Drain,
     days: Option<u32>,
 ) -> Result<Erased, StoreError> {
+    let mut erased = Erased::default();
+    let Some(_one_at_a_time) = Guard::unless_held(database, drain, LOCK).await? else {
+        return Ok(erased);
+    };
     let link = Link::connect(database, drain).await?;
     let client = &link.client;
-    let mut erased = Erased::default();
-    if !column::<bool>(&client.query_one(TRY_LOCK, &[]).await?, 0)? {
-        return Ok(erased);
-    }
     if let Some(days) = days.and_then(|days| i32::try_from(days).ok()) {
         for row in client.query(EXPIRED, &[&days, &ERASE_SESSIONS_MAX]).await? {
             let session: Uuid = column(&row, 0)?;

@@ -8,7 +8,7 @@ const KEEP: &str =
     "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
 const READ: &str = "SELECT value FROM settings WHERE name = $1";
 const FACTS: &str = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
-    current_setting('full_page_writes')";
+    current_setting('full_page_writes'), current_setting('synchronous_commit')";
 /// The oldest PostgreSQL that has what `sql/` uses.
 const VERSION_MIN: i32 = 140_000;
 
@@ -47,10 +47,13 @@ impl Store {
         let row = self.query_opt(FACTS, &[]).await?.ok_or(StoreError::Content("no settings"))?;
         let off =
             |at, name| Ok::<_, StoreError>((column::<&str>(&row, at)? == "off").then_some(name));
-        let unsafe_settings = [off(1, "fsync is off")?, off(2, "full_page_writes is off")?]
-            .into_iter()
-            .flatten()
-            .collect();
+        // Every connection asks for the last one to be on; a pooler may not have passed that on.
+        let unsafe_settings = [
+            off(1, "fsync is off")?,
+            off(2, "full_page_writes is off")?,
+            off(3, "synchronous_commit is off")?,
+        ];
+        let unsafe_settings = unsafe_settings.into_iter().flatten().collect();
         Ok(DatabaseFacts { unsafe_settings, too_old: column::<i32>(&row, 0)? < VERSION_MIN })
     }
 }

@@ -146,3 +146,27 @@ async fn operators_list_export_and_erase() {
     );
     room.check_counts(&room.db).await;
 }
+
+/// Who erases holds a lock, over all instances: meanwhile another one takes the session away, waits, and removes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_at_a_time_erases() {
+    let room = Room::open().await;
+    let (session, _) = voted(&room).await;
+    let sql = room.db.sql().await;
+    sql.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(5203117744)").await.unwrap();
+    let proxy = Proxy::start(room.db.port()).await;
+    let (url, id) = (room.db.url_by(proxy.port()), session.id.clone());
+    let erasing = tokio::spawn(async move { admin(&url, &["erase", &id]).await });
+    eventually(SOON, "the session is gone", async || {
+        (room.db.count("SELECT count(*) FROM erasures").await == 1).then_some(())
+    })
+    .await;
+    // Some three statements to a look; what three votes, their events and their batches take is fewer than this.
+    proxy.ran(20).await;
+    let votes = format!("SELECT count(*) FROM votes WHERE session_id = '{}'", session.id);
+    assert_eq!(room.db.count(&votes).await, 3, "somebody else is at it");
+    sql.batch_execute("COMMIT").await.unwrap();
+    let erased = within(SOON, "its turn", erasing).await.unwrap();
+    assert!(erased.status.success(), "{erased:?}");
+    assert_eq!(rows_of(&room.db, &session.id).await, 0);
+}

@@ -39,6 +39,7 @@ mod model;
 mod observability;
 mod openapi;
 mod overload;
+mod pgbouncer;
 mod presence;
 mod promises;
 mod protections;
