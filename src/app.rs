@@ -48,6 +48,8 @@ const LEAVING_WINDOW_MIN: Duration = Duration::from_millis(1_500);
 const STOPPING_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often partitions are looked after; they are made a day ahead.
 const JANITOR_EVERY: Duration = Duration::from_secs(600);
+/// The janitor's pause where something was left to do.
+const JANITOR_AGAIN: Duration = Duration::from_secs(5);
 /// Tries to have the partition for now, while other instances are at it.
 const PARTITION_TRIES: usize = 100;
 
@@ -177,6 +179,7 @@ impl App {
             failed_joins: FailedJoins::default(),
             streams: AtomicUsize::new(0),
             asked_to_drain: Notify::new(),
+            leftovers: Arc::default(),
             rules: rules(&config),
         });
         if config.listen_notify {
@@ -185,7 +188,8 @@ impl App {
         let beat = cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone());
         drain.spawn_vital("heartbeat", beat);
         foresee(&edge);
-        let tidy = janitor(database, drain.clone(), config.retain_days);
+        let leftovers = edge.leftovers.clone();
+        let tidy = janitor(database, drain.clone(), config.retain_days, leftovers);
         drain.spawn_vital("janitor", tidy);
         drain.spawn_vital("history", history::watch(edge.store.clone(), drain.clone()));
         drain.spawn_vital("public listener", http::accept(public, Door::Public, edge.clone()));
@@ -406,23 +410,38 @@ fn policy(config: &Config) -> Policy {
     Policy { start, quiet, min, max }
 }
 
-/// Looks after the partitions of the log, and after sessions whose time is over.
-async fn janitor(database: Database, drain: Drain, retain_days: Option<u32>) {
+/// Looks after the partitions of the log, after sessions whose time is over, and after what a deletion left.
+async fn janitor(
+    database: Database,
+    drain: Drain,
+    retain_days: Option<u32>,
+    leftovers: Arc<Notify>,
+) {
     let mut ticks = interval(JANITOR_EVERY);
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => {
+                if let Err(error) = partitions::keep_up(&database, &drain).await {
+                    tracing::warn!(error = ?error, "partitions not looked after");
+                }
+            }
+            () = leftovers.notified() => {}
             () = drain.reached(Phase::Stopping) => return,
         }
-        if let Err(error) = partitions::keep_up(&database, &drain).await {
-            tracing::warn!(error = ?error, "partitions not looked after");
-        }
         match retention::keep_up(&database, &drain, retain_days).await {
-            Ok(erased) if erased.sessions > 0 => {
-                tracing::info!(sessions = erased.sessions, "ended sessions erased");
+            Ok(erased) => {
+                if erased.sessions > 0 {
+                    tracing::info!(sessions = erased.sessions, "ended sessions erased");
+                }
+                if !erased.finished {
+                    // There is much, or another instance is at it, and may have looked for the last time.
+                    tokio::select! {
+                        () = sleep(JANITOR_AGAIN) => leftovers.notify_one(),
+                        () = drain.reached(Phase::Stopping) => return,
+                    }
+                }
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = ?error, "ended sessions not erased"),
+            Err(error) => tracing::warn!(error = ?error, "sessions not erased"),
         }
     }
 }

@@ -32,16 +32,12 @@ BEGIN
     RETURN true;
 END $$;
 
--- Removes up to _rows rows of one session that is being erased; answers how many. None are left when it answers 0.
-CREATE OR REPLACE FUNCTION erase_step(_rows int) RETURNS bigint LANGUAGE plpgsql AS $$
+-- Removes up to _rows rows of a session that is being erased, from one table. Answers how many; 0 where none is left, and then
+-- its erasure is over.
+CREATE OR REPLACE FUNCTION erase_rows(_session uuid, _rows int) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    _session uuid;
     _removed bigint;
 BEGIN
-    SELECT session_id INTO _session FROM erasures ORDER BY asked_at LIMIT 1 FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN 0;
-    END IF;
     DELETE FROM votes WHERE session_id = _session AND (poll, participant) IN
         (SELECT poll, participant FROM votes WHERE session_id = _session LIMIT _rows);
     GET DIAGNOSTICS _removed = ROW_COUNT;
@@ -57,7 +53,19 @@ BEGIN
     END IF;
     IF _removed = 0 THEN
         DELETE FROM erasures WHERE session_id = _session;
-        _removed := 1;
     END IF;
     RETURN _removed;
+END $$;
+
+-- Removes up to _rows rows of the session that waits longest for it; answers how many, and 1 for its last step. Nothing is left
+-- of any session when it answers 0.
+CREATE OR REPLACE FUNCTION erase_step(_rows int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    _session uuid;
+BEGIN
+    SELECT session_id INTO _session FROM erasures ORDER BY asked_at LIMIT 1 FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    RETURN greatest(erase_rows(_session, _rows), 1);
 END $$;

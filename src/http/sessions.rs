@@ -113,9 +113,12 @@ pub(super) async fn patch(edge: &Edge, request: &mut Request<Incoming>, id: Sess
 
 pub(super) async fn delete(edge: &Edge, request: &Request<Incoming>, id: SessionId) -> Answered {
     token::presenter(edge, request.headers(), id).await?;
-    done(edge, edge.store.delete_session(id).await?).await?;
+    let rows_left = done(edge, edge.store.delete_session(id).await?).await?.is_some();
     edge.feed.deleted(id);
     edge.hints.mark(id, Seq(i64::MAX)); // no event says so: others look, and find it gone
+    if rows_left {
+        edge.leftovers.notify_one();
+    }
     Ok(respond::nothing())
 }
 

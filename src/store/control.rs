@@ -100,7 +100,8 @@ impl Store {
             .await
     }
 
-    /// Deletes a session and all that belongs to it.
+    /// Deletes a session and all that belongs to it. The answer has a body where rows of it are left, which nobody can reach any
+    /// more: [`super::retention::keep_up`] removes them.
     ///
     /// # Errors
     /// See [`StoreError`].

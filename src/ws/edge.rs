@@ -50,6 +50,8 @@ pub struct Edge {
     pub streams: AtomicUsize,
     /// Told by `POST /drain`; `app.rs` acts on it as on SIGTERM.
     pub asked_to_drain: Notify,
+    /// Told when a session was deleted that is too large for one statement; the janitor removes the rest.
+    pub leftovers: Arc<Notify>,
     /// What the operator set.
     pub rules: Rules,
 }

@@ -102,3 +102,50 @@ async fn deleting_in_mid_burst_leaves_nothing() {
         assert_eq!(room.db.count(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
 }
+
+/// Half a million votes in one session: more than one statement removes in its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_of_any_size_is_gone_at_once_and_its_rows_soon() {
+    const PARTICIPANTS: i64 = 50_000;
+    let room = Room::open().await;
+    let other = Session::create(&room.api, json!({"title": "Goes on"})).await;
+    let (poll, guest) = (other.choice(2).await, other.guest_at(&room.server).await);
+    let mut guest = guest;
+    for _ in 0..10 {
+        room.choice(2).await;
+    }
+    // As cast_votes stores them; by hand, because the tests' machine would take minutes to cast them.
+    let fill = format!(
+        "INSERT INTO votes SELECT '{id}', poll, md5(who::text)::uuid, gen_random_uuid(), '{{1}}',
+             md5('b' || (who / 500))::uuid, now()
+         FROM generate_series(1, {PARTICIPANTS}) who, generate_series(1, 10) poll;
+         INSERT INTO vote_batches SELECT DISTINCT '{id}'::uuid, batch, poll, 21 FROM votes",
+        id = room.id
+    );
+    let sql = room.db.sql().await;
+    sql.batch_execute(&fill).await.unwrap();
+    let votes = format!("SELECT count(*) FROM votes WHERE session_id = '{}'", room.id);
+    assert_eq!(room.db.count(&votes).await, 10 * PARTICIPANTS);
+    let begun = std::time::Instant::now();
+    let gone = room.call("DELETE", "", &room.presenter, Value::Null).await;
+    let took = begun.elapsed();
+    assert_eq!(gone.status, 204, "{}", gone.text());
+    let left = room.db.count(&votes).await;
+    // Nobody reaches anything of it any more, and it cannot be deleted twice.
+    assert_eq!(room.call("DELETE", "", &room.presenter, Value::Null).await.status, 401);
+    let body = json!({"code": room.code});
+    assert_eq!(room.api.post("/v1/join", None, Some(&body)).await.unwrap().status, 404);
+    assert_eq!(guest.cast(poll, pick(0)).await["type"], "ack", "others vote meanwhile");
+    eprintln!("answered after {took:?}, {left} votes left");
+    eventually(60, "the rows are removed", async || {
+        let mut rows = 0;
+        for table in ["votes", "vote_batches", "event_log", "erasures"] {
+            let of = format!("SELECT count(*) FROM {table} WHERE session_id = '{}'", room.id);
+            rows += room.db.count(&of).await;
+        }
+        (rows == 0).then_some(())
+    })
+    .await;
+    eprintln!("all gone after {:?}", begun.elapsed());
+    other.check_counts(&room.db).await;
+}
