@@ -37,6 +37,8 @@ pub(crate) struct Export {
     opening: Option<String>,
     last: Option<StoredVote>,
     done: bool,
+    /// Of the request: its pieces are asked for when the request counts as answered.
+    span: tracing::Span,
 }
 
 pub(super) async fn export(
@@ -76,7 +78,9 @@ impl Export {
             }
             Format::Csv => String::from("poll,vote_id,participant,answer,at\r\n"),
         };
-        Ok(Self { store, session, upto, format, opening: Some(opening), last: None, done: false })
+        let span = tracing::Span::current();
+        let opening = Some(opening);
+        Ok(Self { store, session, upto, format, opening, last: None, done: false, span })
     }
 
     fn into_response(self) -> Response<Body> {
@@ -116,7 +120,7 @@ impl Export {
             }
             Err(error) => {
                 // The status is sent already: a connection that ends without its last chunk is what tells the client.
-                tracing::warn!(error = ?error, "export broke off");
+                tracing::warn!(parent: &self.span, error = ?error, "export broke off");
                 self.done = true;
                 Some(Err(BrokenOff))
             }

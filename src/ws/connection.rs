@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{Instrument, Span};
 
 use super::edge::Edge;
 use super::hello::admit;
@@ -32,18 +33,26 @@ use crate::wire::{Close, frame, outbound};
 /// How a connection ends: with a close code, or with nobody there any more.
 type Ended = Option<Close>;
 
-/// Runs a connection to its end.
-pub(super) async fn run(edge: Arc<Edge>, socket: TcpStream, early: Bytes, from: IpAddr) {
+/// Runs a connection to its end. `span`: of the request that opened it; what is logged until the welcome belongs to that.
+pub(super) async fn run(
+    edge: Arc<Edge>,
+    socket: TcpStream,
+    early: Bytes,
+    from: IpAddr,
+    span: Span,
+) {
     let outbox = Outbox::new(socket);
     let ended = match edge.open_stream("websocket") {
         // Each step in a box of its own, gone when the step is: an idle connection carries its last step and no more.
-        Some(_stream) => match Box::pin(enter(&edge, &outbox, early, from)).await {
-            Ok((decoder, reader)) => {
-                let client = Client::new(outbox.clone());
-                Box::pin(Connection::new(&edge, decoder, client, reader).run()).await
+        Some(_stream) => {
+            match Box::pin(enter(&edge, &outbox, early, from).instrument(span)).await {
+                Ok((decoder, reader)) => {
+                    let client = Client::new(outbox.clone());
+                    Box::pin(Connection::new(&edge, decoder, client, reader).run()).await
+                }
+                Err(ended) => ended,
             }
-            Err(ended) => ended,
-        },
+        }
         None => Some(Close::Full),
     };
     let code = ended.map_or(1006, Close::number);

@@ -69,12 +69,14 @@ pub fn upgrade(
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    let edge = edge.clone();
+    let (edge, span) = (edge.clone(), tracing::Span::current());
     edge.drain.clone().spawn_work(async move {
         if let Some((socket, early)) = bare(upgraded).await {
             let drain = edge.drain.clone();
             match purpose {
-                Purpose::Session => drain.spawn_client(connection::run(edge, socket, early, from)),
+                Purpose::Session => {
+                    drain.spawn_client(connection::run(edge, socket, early, from, span));
+                }
                 Purpose::Check => drain.spawn_client(check::run(edge, socket, early)),
             }
         }

@@ -200,3 +200,53 @@ async fn a_trace_goes_in_and_out_and_into_the_log() {
     let made = answer.header("traceparent").unwrap();
     assert!(made.len() == 55 && !made.contains(id) && !made.contains("script"), "{made}");
 }
+
+/// What a request is called by whoever made it stands in every line that is logged because of it: of a call, of a WebSocket
+/// until its welcome, and of an export that breaks off long after its first byte was answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_lines_name_the_trace_of_their_request() {
+    let db = TestDb::fresh().await;
+    let proxy = Proxy::start(db.port()).await;
+    let room = Room::on(Server::at(&db.url_by(proxy.port()), &[]).await, db).await;
+    let (poll, member) = (room.choice(2).await, room.join().await);
+    let votes = format!(
+        "INSERT INTO votes SELECT '{0}', {poll}, md5(who::text)::uuid, gen_random_uuid(), '{{1}}', '{0}', now()
+         FROM generate_series(1, 60000) who; INSERT INTO vote_batches VALUES ('{0}', '{0}', {poll}, 1)",
+        room.id
+    );
+    room.db.sql().await.batch_execute(&votes).await.unwrap();
+    let trace = |nth: u32| format!("4bf92f3577b34da6a3ce929d0e0e473{nth}");
+    let traceparent = |nth| format!("00-{}-00f067aa0ba902b7-01", trace(nth));
+    let mut export = RawHttp::connect(room.server.listen).await;
+    let path = room.path("/export?format=json");
+    let ask = |path: &str, nth, token: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\ntraceparent: {}\r\n\r\n",
+            traceparent(nth)
+        )
+    };
+    export.bytes(ask(&path, 1, &room.presenter).as_bytes()).await;
+    // It waits for its reader: the sockets do not take 60,000 votes.
+    export.begins(200).await;
+    let options = ConnectOptions {
+        headers: vec![(String::from("traceparent"), traceparent(2))],
+        ..ConnectOptions::default()
+    };
+    let mut socket = Socket::connect_with(&room.server.base(), &options).await.unwrap();
+    proxy.refuse();
+    socket.send(&json!({"type": "hello", "token": room.presenter})).await.unwrap();
+    let asked = ask(&room.path("/polls"), 3, &member.token);
+    assert_eq!(exchange(room.server.listen, asked).await.status, 503);
+    export.rest().await;
+    let lines = [(1, "export broke off"), (2, "hello not answered"), (3, "request not answered")];
+    for (nth, message) in lines {
+        eventually(SOON, message, async || {
+            let log = room.server.log();
+            let mut lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let line = lines.find(|line| line["message"] == message)?;
+            assert_eq!(line["span"]["trace"], trace(nth), "{line}");
+            Some(())
+        })
+        .await;
+    }
+}

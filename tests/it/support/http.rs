@@ -78,6 +78,17 @@ impl RawHttp {
         .await
     }
 
+    /// The head of an answer whose body is taken later, by `rest`.
+    pub(crate) async fn begins(&mut self, status: u16) {
+        let head = within(SOON, "the head of an answer", self.head()).await.expect("no answer");
+        assert_eq!(head.status, status);
+    }
+
+    /// Takes what is left of a body in chunks, whole or not.
+    pub(crate) async fn rest(&mut self) {
+        within(SOON, "the end of the body", async { while self.chunk().await.is_some() {} }).await;
+    }
+
     async fn head(&mut self) -> Option<RawAnswer> {
         let end = loop {
             match self.buffer.windows(4).position(|part| part == b"\r\n\r\n") {
