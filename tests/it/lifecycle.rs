@@ -284,3 +284,35 @@ async fn several_instances_may_start_together_on_an_empty_database() {
         assert_eq!(session.get("", &member.token).await.status, 200);
     }
 }
+
+/// Accepted in the last moment before the end, with the request still on its way: it is answered, not cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_on_its_way_at_the_end_is_answered() {
+    let mut room = Room::with(&["--drain-seconds", "0"]).await;
+    let before = room.server.metric("plenum_tasks", &[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(RawHttp::connect(room.server.listen).await);
+    }
+    eventually(SOON, "all are accepted", async || {
+        (room.server.metric("plenum_tasks", &[]).await >= before + 20.0).then_some(())
+    })
+    .await;
+    room.server.signal(Signal::TERM);
+    let listen = room.server.listen;
+    // Nobody is let in any more: it stops. From here on the server waits half a second.
+    let stops = tokio::task::spawn_blocking(move || {
+        while std::net::TcpStream::connect(listen).is_ok() {
+            std::thread::yield_now();
+        }
+    });
+    within(SOON, "the end", stops).await.unwrap();
+    for connection in &mut silent {
+        connection.bytes(b"GET /v1/openapi.json HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    }
+    for mut connection in silent {
+        let answer = connection.answer(SOON).await.expect("it was cut before it could ask");
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(room.server.exited(10).await.code(), Some(0));
+}
