@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # Every file of deploy/ is looked at by the tool that knows it: promtool (rules and their unit tests, configuration),
-# kustomize and the schemas of Kubernetes, the schema of Compose, systemd-analyze, and a run of the topology.
+# kustomize and the schemas of Kubernetes, the schema of Compose, Grafana's types, systemd-analyze, a run of the topology, and
+# a small run of the orchestrator's loop.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tools=target/deploy-tools
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-[ -x "$tools/bin/kubernetes-validate" ] || {
+if ! "$tools/bin/python" -c 'import compose_spec, grafana_foundation_sdk, kubernetes_validate' 2>/dev/null; then
     python3 -m venv "$tools"
-    "$tools/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 compose-spec==0.2.1 pyyaml
-}
+    "$tools/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 compose-spec==0.2.1 pyyaml \
+        'grafana-foundation-sdk==1769699998!10.1.0'
+fi
 
 promtool check config deploy/prometheus/prometheus.yml
 promtool test rules deploy/prometheus/alerts_test.yml
@@ -33,6 +35,32 @@ for folder in ("prometheus", "grafana/provisioning"):
     import glob
     for name in glob.glob(f"deploy/{folder}/*.yml"):
         yaml.safe_load(open(name))
+PY
+
+# Grafana's own types: what they do not know is lost when a dashboard is read and written again.
+"$tools/bin/python" - deploy/grafana/*.json <<'PY'
+import json, sys
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+plugins.register_default_plugins()
+def lost(before, after, at=""):
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [more for key in before for more in (lost(before[key], after[key], f"{at}.{key}") if key in after else [f"{at}.{key}"])]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [more for nth, pair in enumerate(zip(before, after)) for more in lost(*pair, f"{at}[{nth}]")]
+    return [] if before == after else [at]
+def unknown(text):
+    before = json.loads(text)
+    return lost(before, json.loads(JSONEncoder().encode(Dashboard.from_json(before))))
+texts = {name: open(name).read() for name in sys.argv[1:]}
+wrong = {name: found for name, text in texts.items() if (found := unknown(text))}
+if wrong:
+    sys.exit(f"unknown to Grafana: {wrong}")
+for typo in (("gridPos", "gridpos"), ('"expr"', '"expression"'), ("fieldConfig", "fieldconfig")):
+    if not unknown(next(iter(texts.values())).replace(*typo)):
+        sys.exit(f"the types of Grafana let {typo[1]} pass")
+print(f"grafana: {len(texts)} dashboards hold nothing that its types do not know; misspelt keys would be seen")
 PY
 
 # By kubectl where there is one; otherwise file by file, which misses the overlays' patches (there are none so far).
