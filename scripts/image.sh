@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # Builds the container image from target/static/plenum, looks at what is in it, and runs it as it is: its root, its user,
-# nothing else, against a PostgreSQL. Needs root (chroot) and buildah; keeps target/static/image.tar.
+# nothing else, against a PostgreSQL: once by buildah, and five times in a bare chroot, which is timed. Keeps
+# target/static/image.tar. Needs buildah, and root, who may mount and chroot; says so where that is not to be had.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+[ "$(id -u)" -eq 0 ] || { echo 'image: it is looked into by mount and chroot, which need root' >&2 && exit 1; }
+command -v buildah >/dev/null || { echo 'image: buildah is missing (scripts/packages.sh install buildah)' >&2 && exit 1; }
 
 ready_ms_max=100 # from the start of the process, with the database up and its schema there
 built=${CARGO_TARGET_DIR:-target}/static
@@ -11,9 +15,18 @@ chmod 755 "$work"
 build() { buildah --storage-driver vfs --root "$work/store" --runroot "$work/run" "$@"; }
 server=
 container=
+# All that a process started, and what they started.
+descendants() {
+    local child
+    for child in $(pgrep -P "$1"); do
+        echo "$child"
+        descendants "$child"
+    done
+}
 finish() {
     local status=$?
-    [ -z "$server" ] || kill -KILL "$server" 2>/dev/null || true
+    # shellcheck disable=SC2046 # numbers
+    [ -z "$server" ] || kill -KILL "$server" $(descendants "$server") 2>/dev/null || true
     [ ! -d "$work/postgres/data" ] || scripts/postgres.sh stop "$work/postgres" || true
     [ -z "$container" ] || build umount "$container" >/dev/null 2>&1 || true
     [ "$status" -eq 0 ] || { echo 'image: FAILED' >&2 && cat "$work"/*.log >&2 2>/dev/null; }
@@ -32,16 +45,36 @@ build bud --quiet --format docker --isolation chroot --build-arg "VERSION=$versi
 container=$(build from "plenum:$version" 2>>"$work/build.log")
 root=$(build mount "$container")
 
-holds=$(cd "$root" && find . -type f)
+holds=$(cd "$root" && find . -mindepth 1)
 [ "$holds" = ./plenum ] || { echo "image: it holds more than the executable: $holds" >&2 && exit 1; }
 inspected=$(build inspect --type image "plenum:$version")
-for words in '"User": "65532:65532"' '"org.opencontainers.image.version": "'"$version"'"' '"Test": \[' '"SIGTERM"'; do
+labels=org.opencontainers.image
+for words in '"User": "65532:65532"' '"Test": \[' '"SIGTERM"' "\"$labels.title\": \"Plenum\"" "\"$labels.licenses\": \"MIT OR" \
+    "\"$labels.version\": \"$version\"" "\"$labels.revision\": \"$revision\"" "\"$labels.description\": \"."; do
     grep -q "$words" <<<"$inspected" || { echo "image: not in its configuration: $words" >&2 && exit 1; }
 done
 
 url=$(scripts/postgres.sh start "$work/postgres")
 alone=(chroot --userspec=65532:65532 "$root" /plenum)
 "${alone[@]}" migrate --database-url "$url" 2>"$work/migrate.log"
+
+# As a container engine would: buildah adds /proc, /dev and the like, and takes user and environment from the image.
+ops=127.0.0.1:$((20000 + RANDOM % 12000))
+in_container=(build run --isolation chroot --env "PLENUM_DATABASE_URL=$url" --env PLENUM_LISTEN=127.0.0.1:0 --env "PLENUM_OPS_LISTEN=$ops"
+    --env PLENUM_DRAIN_SECONDS=0)
+other=$(build from "plenum:$version" 2>>"$work/build.log")
+"${in_container[@]}" "$other" /plenum serve 2>"$work/container.log" &
+server=$!
+for ((tries = 0; tries < 100; tries++)); do
+    if "${in_container[@]}" "$other" /plenum health >/dev/null 2>&1; then break; fi
+    sleep 0.1
+done
+"${in_container[@]}" "$other" /plenum health
+grep -q '"message":"ready"' "$work/container.log"
+kill -TERM "$(descendants "$server" | tail -n 1)" # the innermost is the server itself
+wait "$server"
+server=
+
 times=()
 for _ in 1 2 3 4 5; do
     rm -f "$work/log" && mkfifo "$work/log"
