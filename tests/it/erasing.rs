@@ -156,13 +156,16 @@ async fn one_at_a_time_erases() {
     sql.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(5203117744)").await.unwrap();
     let proxy = Proxy::start(room.db.port()).await;
     let (url, id) = (room.db.url_by(proxy.port()), session.id.clone());
-    let erasing = tokio::spawn(async move { admin(&url, &["erase", &id]).await });
+    let mut erasing = tokio::spawn(async move { admin(&url, &["erase", &id]).await });
     eventually(SOON, "the session is gone", async || {
         (room.db.count("SELECT count(*) FROM erasures").await == 1).then_some(())
     })
     .await;
-    // Some three statements to a look; what three votes, their events and their batches take is fewer than this.
-    proxy.ran(20).await;
+    // It looks again and again, with some three statements each time.
+    tokio::select! {
+        () = proxy.ran(20) => {}
+        ended = &mut erasing => panic!("it did not wait: {ended:?}"),
+    }
     let votes = format!("SELECT count(*) FROM votes WHERE session_id = '{}'", session.id);
     assert_eq!(room.db.count(&votes).await, 3, "somebody else is at it");
     sql.batch_execute("COMMIT").await.unwrap();
