@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::Failure;
 
 /// The scenarios that come with the program, in the order in which a set runs them.
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     include_str!("../../scenarios/burst.toml"),
     include_str!("../../scenarios/sustained.toml"),
     include_str!("../../scenarios/join_storm.toml"),
