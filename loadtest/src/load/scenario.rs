@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::Failure;
 
 /// The scenarios that come with the program, in the order in which a set runs them.
-const FILES: [&str; 20] = [
+const FILES: [&str; 21] = [
     include_str!("../../scenarios/burst.toml"),
     include_str!("../../scenarios/sustained.toml"),
     include_str!("../../scenarios/join_storm.toml"),
@@ -24,6 +24,7 @@ const FILES: [&str; 20] = [
     include_str!("../../scenarios/capacity.toml"),
     include_str!("../../scenarios/idle.toml"),
     include_str!("../../scenarios/overload.toml"),
+    include_str!("../../scenarios/flood.toml"),
     include_str!("../../scenarios/slow_readers.toml"),
     include_str!("../../scenarios/multi_instance.toml"),
     include_str!("../../scenarios/multi_instance_poll.toml"),
@@ -49,6 +50,7 @@ pub(super) enum Kind {
     SlowReaders,
     Replace,
     Overload,
+    Flood,
     Tide,
 }
 

@@ -6,6 +6,7 @@ mod board;
 mod capacity;
 mod fanout;
 mod flat_out;
+mod flood;
 mod idle;
 mod joins;
 mod overload;
@@ -32,6 +33,7 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
         Kind::SlowReaders => Box::pin(slow_readers::run(stage)).await,
         Kind::Tide => Box::pin(tide::run(stage)).await,
         Kind::Replace => Box::pin(replace::run(stage)).await,
+        Kind::Flood => Box::pin(flood::run(stage)).await,
         Kind::Overload => Box::pin(overload::run(stage)).await,
     }
 }
