@@ -78,6 +78,7 @@ impl Disk {
         let at = self.at.to_str().unwrap();
         run("umount", &[at]).unwrap();
         run("mount", &["-o", "loop", self.image.to_str().unwrap(), at]).unwrap();
+        let _ = fs::remove_file(self.at.join("filler")); // that it was removed may be among what was lost
     }
 }
 

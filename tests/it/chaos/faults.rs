@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Dice;
 use super::disk::run;
+use super::promotion::primary_replaced;
 use super::stage::{Place, Stage};
 use crate::support::*;
 
@@ -35,12 +36,13 @@ pub(super) enum Fault {
     DiskFull,
     PowerLoss,
     ClockJumps,
+    PrimaryReplaced,
 }
 
 use Fault::*;
 
 impl Fault {
-    pub(super) const ALL: [Fault; 21] = [
+    pub(super) const ALL: [Fault; 22] = [
         InstanceKilled,
         InstanceFrozen,
         InstanceDrained,
@@ -62,6 +64,7 @@ impl Fault {
         DiskFull,
         PowerLoss,
         ClockJumps,
+        PrimaryReplaced,
     ];
 
     pub(super) fn words(self) -> &'static str {
@@ -87,6 +90,7 @@ impl Fault {
             DiskFull => "disk full under PostgreSQL",
             PowerLoss => "power loss under PostgreSQL",
             ClockJumps => "an instance's clock jumps by hours",
+            PrimaryReplaced => "primary lost, standby promoted, and back",
         }
     }
 
@@ -132,6 +136,7 @@ impl Fault {
             NoDescriptors => no_descriptors(place, lasts).await,
             DiskFull => disk_full(stage, lasts).await,
             ClockJumps => clock_jumps(stage, place).await,
+            PrimaryReplaced => primary_replaced(stage, lasts).await,
         }
     }
 

@@ -10,6 +10,7 @@ mod crowd;
 mod disk;
 mod faults;
 mod presenter;
+mod promotion;
 mod record;
 mod report;
 mod stage;

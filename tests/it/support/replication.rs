@@ -26,6 +26,27 @@ impl Cluster {
         standby
     }
 
+    /// A cluster that is down is made anew as a standby of `primary`, where it is: same directory, same port.
+    pub(crate) fn follow_anew(&self, primary: &Cluster, name: &str) {
+        let data = self.home.join("data");
+        let settings = fs::read_to_string(data.join("postgresql.conf")).unwrap();
+        for entry in fs::read_dir(&data).unwrap().flatten() {
+            // The directory itself may be a disk.
+            match entry.file_type().unwrap().is_dir() {
+                true => fs::remove_dir_all(entry.path()).unwrap(),
+                false => fs::remove_file(entry.path()).unwrap(),
+            }
+        }
+        let port = primary.port().to_string();
+        let from =
+            ["-h", "127.0.0.1", "-p", &port, "-U", "plenum", "-X", "stream", "-c", "fast", "-R"];
+        self.run("pg_basebackup", from);
+        let own =
+            format!("{settings}\ncluster_name = '{name}'\nwal_retrieve_retry_interval = 100ms\n");
+        fs::write(data.join("postgresql.conf"), own).unwrap();
+        self.start_again();
+    }
+
     /// The files of a running cluster as they are now; nothing runs on them yet.
     pub(crate) fn backup_of(other: &Cluster) -> Cluster {
         let mut copy = Cluster::prepare();
