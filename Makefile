@@ -133,6 +133,7 @@ bench: rust packages ## micro-benches of the pieces
 
 bench-smoke: rust packages
 	$(CARGO) bench --locked --profile dev --bench pure --bench engines -- --test
+	$(CARGO) run --locked --quiet --example scaling -- --check
 
 bench-peers: rust packages ## the same work on other servers, side by side (installs nginx, nchan and Node.js)
 	@scripts/packages.sh install nchan node

@@ -58,12 +58,13 @@ measure() { # name, what, url, publish url, count, events, in flight
     printf '%s %s-%s-%s %s\n' "$name" "$what" "$5" "$7" "$line" | tee -a "$work/lines" >&2
 }
 
-both() { # name: fan-out and votes of a poll server that runs at $address
+all() { # name: fan-out, votes and bursts of a poll server that runs at $address
     local url=http://$address
     measure "$1" fanout "$url" "$url" 500 600 1
     measure "$1" fanout "$url" "$url" 500 1600 16
     measure "$1" votes "$url" "$url" 200 "$votes" 1
     measure "$1" votes "$url" "$url" 200 "$votes" 8
+    measure "$1" burst "$url" "$url" 400 5 1
 }
 
 nchan() {
@@ -84,12 +85,13 @@ nchan() {
 for round in $(seq "$rounds"); do
     say "round $round of $rounds"
     votes=40
-    start axum "$axum" && both axum && stop
-    TUNED=1 start axum-tuned "$axum" && both axum-tuned && stop
+    start axum "$axum" && all axum && stop
+    TUNED=1 start axum-tuned "$axum" && all axum-tuned && stop
     votes=20
-    start node node node-ws/server.js && both node && stop
+    start node node node-ws/server.js && all node && stop
     nchan
     "$target/release/plenum-loadtest" load --scenario fanout_500,flat_out --with rounds=1 --out "$work/plenum-$round" >/dev/null 2>&1 || true
+    "$target/release/plenum-loadtest" load --scenario burst --out "$work/plenum-burst-$round" >/dev/null 2>&1 || true
     "$target/release/plenum-loadtest" load --scenario fanout_500 --with rounds=1 --with in_flight=16 --with events=1600 --with timed_events=0 \
         --out "$work/plenum-together-$round" >/dev/null 2>&1 || true
 done

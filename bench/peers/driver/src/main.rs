@@ -1,6 +1,8 @@
 //! Puts the load of two scenarios on a peer, by the client of the load test: fan-out to many subscribers, one at a time or
-//! several on the way, and votes flat out. Prints one line of figures. Must never count what did not arrive.
-//! Called by `run.sh`: `peer-driver fanout|votes URL PUBLISH_URL PID COUNT EVENTS IN_FLIGHT`.
+//! several on the way, votes flat out, and bursts of votes. Prints one line of figures. Must never count what did not
+//! arrive. Called by `run.sh`: `peer-driver fanout|votes|burst URL PUBLISH_URL PID COUNT EVENTS IN_FLIGHT`.
+
+mod burst;
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
@@ -33,7 +35,7 @@ struct Asked {
 async fn main() -> Outcome<()> {
     let words: Vec<String> = std::env::args().collect();
     let [_, what, url, publish_url, pid, count, events, in_flight] = words.as_slice() else {
-        return Err("fanout|votes URL PUBLISH_URL PID COUNT EVENTS IN_FLIGHT".into());
+        return Err("fanout|votes|burst URL PUBLISH_URL PID COUNT EVENTS IN_FLIGHT".into());
     };
     let asked = Asked {
         url: url.clone(),
@@ -47,7 +49,8 @@ async fn main() -> Outcome<()> {
         match what.as_str() {
             "fanout" => fanout(&asked).await,
             "votes" => votes(&asked).await,
-            _ => Err("fanout or votes".into()),
+            "burst" => burst::run(&asked).await,
+            _ => Err("fanout, votes or burst".into()),
         }
     };
     timeout(WITHIN, work).await?
@@ -68,6 +71,16 @@ async fn join_all(asked: &Asked) -> Outcome<Vec<LeanSocket>> {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(sockets)
+}
+
+fn ballot(poll: u64, choice: u64) -> String {
+    let id = uuid::Uuid::new_v4();
+    format!(r#"{{"type":"vote","id":"{id}","poll":{poll},"choice":{choice}}}"#)
+}
+
+/// Polls that no earlier run has used.
+fn first_poll() -> u64 {
+    u64::from(std::process::id() % 100_000 * 1_000)
 }
 
 /// Processor seconds of a process and its children (nginx has workers).
@@ -144,7 +157,6 @@ async fn votes(asked: &Asked) -> Outcome<()> {
     let sockets = join_all(asked).await?;
     let begin = Instant::now();
     let before = cpu(asked.pid)?;
-    let first_poll = std::process::id() % 100_000 * 1_000;
     let mut voting = JoinSet::new();
     for mut socket in sockets {
         let (events, in_flight) = (asked.events, asked.in_flight as u64);
@@ -152,9 +164,7 @@ async fn votes(asked: &Asked) -> Outcome<()> {
             let (mut sent, mut acked) = (0, 0);
             while acked < events {
                 while sent < events && sent - acked < in_flight {
-                    let id = uuid::Uuid::new_v4();
-                    let poll = u64::from(first_poll) + sent;
-                    socket.send_text(&format!(r#"{{"type":"vote","id":"{id}","poll":{poll},"choice":{}}}"#, sent % 4)).await?;
+                    socket.send_text(&ballot(first_poll() + sent, sent % 4)).await?;
                     sent += 1;
                 }
                 let Raw::Text(text) = socket.next().await? else { return Err("closed".into()) };
