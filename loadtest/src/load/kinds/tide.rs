@@ -68,10 +68,10 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
     for (level, over, hold) in asked.levels {
         stage.now(&format!("to {level} participants within {over} s"));
         let pace = (Duration::from_secs_f64(over), Duration::from_secs_f64(hold), every);
-        stage.measured(tide.to_level(level as usize, pace)).await?;
+        stage.measured(tide.reach(level as usize, pace)).await?;
     }
-    let stayed: BTreeSet<String> =
-        tide.present.iter().map(|nth| tide.seated[*nth].0.clone()).collect();
+    let stayed = tide.present.iter().filter_map(|nth| tide.seated.get(*nth));
+    let stayed: BTreeSet<String> = stayed.map(|(who, _)| who.clone()).collect();
     let Tide { hall, polls, due, turned_away, .. } = tide;
     stage.now("checking");
     for poll in &polls {
@@ -90,7 +90,7 @@ fn joins(levels: &[(u32, f64, f64)]) -> u32 {
 
 impl Tide {
     /// Lets people come or go until so many are there, then lets them be; votes go on all the time.
-    async fn to_level(
+    async fn reach(
         &mut self,
         level: usize,
         (over, hold, every): (Duration, Duration, Duration),
@@ -137,8 +137,8 @@ impl Tide {
 
     fn vote(&mut self) -> Result<(), Failure> {
         let Some(nth) = self.anybody() else { return Ok(()) };
-        let who = self.present[nth];
-        let (_, voted) = &mut self.seated[who];
+        let who = self.present.get(nth).copied().unwrap_or_default();
+        let Some((_, voted)) = self.seated.get_mut(who) else { return Ok(()) };
         let Some(poll) = self.polls.get(*voted) else { return Ok(()) };
         *voted += 1;
         self.due += 1;
