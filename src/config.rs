@@ -258,6 +258,10 @@ impl Flags {
         let trusted_proxies =
             networks(&mut faults, self.trusted_proxy.as_deref().unwrap_or_default());
         let log = log_form(&mut faults, &self.log);
+        faults.unless(
+            !self.proxy_protocol || !trusted_proxies.is_empty(),
+            "--proxy-protocol: say by --trusted-proxy whose headers are believed",
+        );
         self.check_texts(&mut faults, listen);
         match (listen, ops_listen) {
             (Some(listen), Some(ops_listen)) if faults.0.is_empty() => Ok(Config {
@@ -300,11 +304,6 @@ impl Flags {
 
     /// What must not be empty, must begin like an address, or asks for another flag.
     fn check_texts(&self, faults: &mut Faults, listen: Option<SocketAddr>) {
-        faults.unless(
-            !self.proxy_protocol
-                || self.trusted_proxy.as_ref().is_some_and(|some| !some.is_empty()),
-            "--proxy-protocol: say by --trusted-proxy whose headers are believed",
-        );
         let filled = |text: &Option<String>| text.as_deref() != Some("");
         faults.unless(filled(&self.api_key), "--api-key: it must not be empty");
         faults.unless(filled(&self.secret), "--secret: it must not be empty");

@@ -56,9 +56,10 @@ async fn read(socket: &mut TcpStream) -> Option<Vec<u8>> {
     Some(header)
 }
 
-fn said(header: &[u8], proxy: IpAddr) -> Option<IpAddr> {
+pub(super) fn said(header: &[u8], proxy: IpAddr) -> Option<IpAddr> {
+    let whole = |line: &str| line.len() == header.len() && line.ends_with("\r\n");
     match HeaderResult::parse(header) {
-        HeaderResult::V1(Ok(line)) if line.header.len() == header.len() => match line.addresses {
+        HeaderResult::V1(Ok(line)) if whole(&line.header) => match line.addresses {
             v1::Addresses::Tcp4(of) => Some(of.source_address.into()),
             v1::Addresses::Tcp6(of) => Some(of.source_address.to_canonical()),
             v1::Addresses::Unknown => Some(proxy),
@@ -107,6 +108,7 @@ mod tests {
     fn lines_are_read_strictly() {
         for line in [
             "PROXY TCP4 192.0.2.7 10.0.0.2 5000 80\n",
+            "PROXY UNKNOWN \n",
             "PROXY TCP4 192.0.2.7 10.0.0.2 5000 80 \r\n",
             "PROXY TCP4 192.0.2.7 10.0.0.2 5000\r\n",
             "PROXY TCP4 192.0.2.7 10.0.0.2 05000 80\r\n",

@@ -60,9 +60,10 @@ fn beyond_loopback_creating_needs_a_key_or_the_word() {
 
 #[test]
 fn flags_that_ask_for_another_one_say_so() {
-    let alone: [&[&str]; 3] = [
+    let alone: [&[&str]; 4] = [
         &["--proxy-protocol"],
         &["--proxy-protocol", "--trusted-proxy="],
+        &["--proxy-protocol", "--trusted-proxy=,"],
         &["--drain-notice-seconds=5", "--drain-seconds=5"],
     ];
     for flags in alone {
