@@ -52,7 +52,11 @@ pub(super) fn too_large() -> Fault {
 
 /// The last value of a query parameter, percent-decoded.
 pub(super) fn query<'q>(request: &'q Request<Incoming>, name: &str) -> Option<Cow<'q, str>> {
-    let query = request.uri().query().unwrap_or_default();
+    parameter(request.uri().query().unwrap_or_default(), name)
+}
+
+/// The same of a query alone.
+pub(super) fn parameter<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     form_urlencoded::parse(query.as_bytes())
         .filter(|(key, _)| key == name)
         .last()

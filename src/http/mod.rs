@@ -5,6 +5,9 @@ mod body;
 mod check;
 mod events;
 pub(crate) mod export;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod join;
 mod ops;
 mod pages;

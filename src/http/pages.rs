@@ -147,7 +147,7 @@ fn accepts_gzip(accepted: &str) -> bool {
 }
 
 /// The language among those here that the reader likes best; `de-AT` is served by `de`.
-fn choose(accepted: &str, languages: &[&'static str]) -> Option<&'static str> {
+pub(super) fn choose(accepted: &str, languages: &[&'static str]) -> Option<&'static str> {
     let mut best: Option<(&'static str, f32)> = None;
     for (tag, weight) in weighted(accepted) {
         let primary = tag.split('-').next().unwrap_or_default();

@@ -149,7 +149,7 @@ async fn changed(edge: &Edge, status: u16, change: Change) -> Answered {
 }
 
 /// Reads a draft; what is left out stays as it was in `old`, where there is one.
-fn draft(object: &Object<'_>, old: Option<&Poll>) -> Result<Draft, Fault> {
+pub(super) fn draft(object: &Object<'_>, old: Option<&Poll>) -> Result<Draft, Fault> {
     let kind = match (object.optional_text("kind")?, old) {
         (Some("choice"), _) => PollKind::Choice,
         (Some("rating"), _) => PollKind::Rating,

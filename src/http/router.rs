@@ -54,11 +54,19 @@ const OPS_ROUTES: &[(&str, &[&str])] = &[
 const TRACEPARENT_NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
 
 /// What a path names.
-struct Found {
-    route: &'static str,
+pub(super) struct Found {
+    pub(super) route: &'static str,
     methods: &'static [&'static str],
-    session: SessionId,
-    poll: PollNumber,
+    pub(super) session: SessionId,
+    pub(super) poll: PollNumber,
+}
+
+const PUBLIC_TABLES: [&[(&str, &[&str])]; 3] = [ROUTES, pages::ROUTES, PAGE_ROUTES];
+
+/// What a path names at the public door.
+#[cfg(fuzzing)]
+pub(super) fn public(path: &str) -> Option<Found> {
+    PUBLIC_TABLES.iter().find_map(|table| find(table, path))
 }
 
 /// Answers one request. Never fails: a fault is an answer.
@@ -73,7 +81,7 @@ pub(super) async fn answer(
     let head = request.method() == Method::HEAD;
     let method = if head { Method::GET } else { request.method().clone() };
     let tables: &[_] = match door {
-        Door::Public => &[ROUTES, pages::ROUTES, PAGE_ROUTES],
+        Door::Public => &PUBLIC_TABLES,
         Door::Operations => &[OPS_ROUTES],
     };
     let path = request.uri().path();

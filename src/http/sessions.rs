@@ -71,7 +71,7 @@ pub(super) async fn list(edge: &Edge, request: &Request<Incoming>) -> Answered {
         "sessions": sessions.iter().map(|(session, last_seq)| shown(edge, session, *last_seq)).collect::<Vec<_>>(),
     });
     if let (true, Some((last, _)), Some(fields)) = (more, sessions.last(), page.as_object_mut()) {
-        fields.insert("next_cursor".into(), json!(cursor(last)));
+        fields.insert("next_cursor".into(), json!(cursor(last.created_at, last.id)));
     }
     Ok(respond::json(200, page.to_string()))
 }
@@ -173,11 +173,11 @@ fn no_random() -> Fault {
 }
 
 /// `{milliseconds since 1970}.{id}`: nothing secret, and URL-safe.
-fn cursor(last: &Session) -> String {
-    format!("{}.{}", last.created_at.0.unix_timestamp_nanos() / 1_000_000, last.id)
+pub(super) fn cursor(created_at: Timestamp, id: SessionId) -> String {
+    format!("{}.{id}", created_at.0.unix_timestamp_nanos() / 1_000_000)
 }
 
-fn read_cursor(text: &str) -> Result<PageEnd, Fault> {
+pub(super) fn read_cursor(text: &str) -> Result<PageEnd, Fault> {
     let parse = || {
         let (ms, id) = text.split_once('.')?;
         let nanos = ms.parse::<i64>().ok()?;

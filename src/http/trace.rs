@@ -42,7 +42,7 @@ impl Trace {
 }
 
 /// The trace and whether it is sampled; `None` for what the recommendation calls invalid.
-fn read(header: &str) -> Option<(u128, bool)> {
+pub(super) fn read(header: &str) -> Option<(u128, bool)> {
     let lower = header.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
     let mut parts = header.split('-');
     let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
