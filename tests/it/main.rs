@@ -60,3 +60,4 @@ mod tls;
 mod tools;
 mod visibility;
 mod welcome;
+mod ws_conformance;
