@@ -40,7 +40,9 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 mkdir "$work/context"
 cp "$built/plenum" "$work/context/plenum"
 # The health check is of Docker's format; OCI's has none.
-build bud --quiet --format docker --isolation chroot --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
+# Times of the commit, not of today: the same executable makes the same image.
+made=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+build bud --quiet --timestamp "$made" --format docker --isolation chroot --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
     -f deploy/Dockerfile -t "plenum:$version" "$work/context" >"$work/build.log" 2>&1
 container=$(build from "plenum:$version" 2>>"$work/build.log")
 root=$(build mount "$container")
