@@ -15,7 +15,7 @@ API_KEY =
 LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
-.PHONY: help run demo test test-web screenshots mutations chaos schemathesis format format-check lint clippy rustdoc shellcheck docs-check deny audit check readme-check deploy-check \
+.PHONY: help run demo fuzz fuzz-smoke test test-web screenshots mutations chaos schemathesis format format-check lint clippy rustdoc shellcheck docs-check deny audit sbom reproducible check readme-check deploy-check \
 	autoscale static image image-check metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
@@ -54,6 +54,14 @@ chaos: rust test-packages ## break everything while people vote, for MINUTES, as
 	PLENUM_CHAOS_SEED=$(SEED) PLENUM_CHAOS_MINUTES=$(MINUTES) PLENUM_CHAOS_VOTERS=$(VOTERS) \
 		$(CARGO) test --locked --test it -- chaos --nocapture
 
+# As in: make fuzz MINUTES=10 ONLY=frames. Five minutes each where nothing is said; SEED makes a run again.
+ONLY =
+fuzz: rust packages ## look for inputs that break the readers: MINUTES for each of them, or ONLY=frames
+	@scripts/fuzz.sh seconds $$(( $(MINUTES) * 60 )) $(ONLY)
+
+fuzz-smoke: rust packages ## the same for four seconds each: everything that was ever found, and a look around
+	@SEED=1 scripts/fuzz.sh seconds 4
+
 schemathesis: rust packages ## hold a real server to its OpenAPI document with a client that nobody here wrote
 	@scripts/packages.sh install python curl
 	$(CARGO) build --locked --bin plenum
@@ -61,9 +69,11 @@ schemathesis: rust packages ## hold a real server to its OpenAPI document with a
 
 format: rust ## format the code
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml -p plenum-fuzz
 
 format-check: rust ## fail if the code is not formatted
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml -p plenum-fuzz -- --check
 
 lint: clippy rustdoc shellcheck docs-check deny ## clippy, rustdoc, scripts, links, dependencies; every warning is an error
 
@@ -85,7 +95,15 @@ deny: rust
 	else echo "cargo-deny: not installed, so dependencies are not checked (cargo install cargo-deny --locked)"; fi
 
 audit: rust ## known vulnerabilities of dependencies (needs cargo-deny and the network)
-	$(CARGO) deny --locked check advisories
+	scripts/audit.sh
+
+sbom: rust ## what the shipped executable is made of, as CycloneDX, in target/static/plenum.cdx.json
+	@scripts/packages.sh install python
+	@mkdir -p "$(TARGET)/static"
+	python3 scripts/sbom.py >"$(TARGET)/static/plenum.cdx.json"
+
+reproducible: rust ## build what is committed twice, in two folders: the bytes must be the same (five minutes)
+	scripts/reproducible.sh
 
 readme-check: rust packages ## run the README's commands against a server of their own
 	$(CARGO) build --locked --bin plenum
@@ -97,7 +115,7 @@ deploy-check: rust test-packages ## run or validate every file of deploy/, and t
 	scripts/deploy-check.sh
 	scripts/restore-check.sh
 
-check: format-check lint test schemathesis mutations test-web readme-check deploy-check loadtest-smoke bench-smoke image-check ## what CI runs: all of these
+check: format-check lint sbom test fuzz-smoke schemathesis mutations test-web readme-check deploy-check loadtest-smoke bench-smoke image-check ## what CI runs: all of these
 
 autoscale: rust packages ## 2,000 people come and go, instances are started and drained as the signal says; five minutes
 	@scripts/packages.sh install haproxy python
