@@ -15,7 +15,7 @@ API_KEY =
 LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
-.PHONY: help run demo fuzz fuzz-smoke test test-web screenshots mutations chaos schemathesis format format-check lint clippy rustdoc shellcheck docs-check deny audit sbom reproducible check readme-check deploy-check \
+.PHONY: help run demo fuzz fuzz-smoke test test-web screenshots mutations chaos simulate schemathesis format format-check lint clippy rustdoc shellcheck docs-check deny audit sbom reproducible check readme-check deploy-check \
 	autoscale static image image-check metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
@@ -61,6 +61,9 @@ fuzz: rust packages ## look for inputs that break the readers: MINUTES for each 
 
 fuzz-smoke: rust packages ## the same for four seconds each: everything that was ever found, and a look around
 	@SEED=1 scripts/fuzz.sh seconds 4
+
+simulate: rust ## one seed of the simulation, line by line, as in: make simulate SEED=7
+	PLENUM_SIMULATION_SEED=$(SEED) $(CARGO) test --locked --lib simulation::a_seed -- --exact --nocapture
 
 schemathesis: rust packages ## hold a real server to its OpenAPI document with a client that nobody here wrote
 	@scripts/packages.sh install python curl

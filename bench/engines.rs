@@ -227,7 +227,7 @@ fn hub(c: &mut Criterion) {
         let mut subscriptions = Vec::new();
         for _ in 0..SOCKETS {
             let (mut client, server) = socket_pair(&listener).await;
-            let follower = Follower(Outbox::new(server));
+            let follower = Follower(Outbox::new(server.into()));
             let who = Who::Participant {
                 id: ParticipantId(Uuid::now_v7()),
                 token: String::new(),
@@ -260,7 +260,7 @@ fn hub(c: &mut Criterion) {
                     data: data.clone(),
                 };
                 let delivered = ground.metrics.delivered.get();
-                feed.offer(event, Instant::now());
+                feed.offer(event, tokio::time::Instant::now());
                 while ground.metrics.delivered.get() < delivered + SOCKETS as u64 {
                     std::thread::yield_now();
                 }

@@ -19,6 +19,24 @@ global_tail              protections::an_event_that_commits_late_is_delivered_al
 notify_only_tail         cluster::a_lost_hint_costs_no_more_than_one_poll
 replay_without_splice    protections::promise_5_an_event_published_during_a_replay_is_delivered
 '
+# The same, seen by the simulation (src/simulation/), whose seeds are tried one after another until one fails.
+simulated='
+ack_before_commit
+new_name_on_retry
+unknown_is_no
+notify_only_tail
+global_tail
+replay_without_splice
+welcome_from_behind
+gap_is_taken
+known_is_taken
+oldest_results_win
+old_history_stays
+news_told_once
+close_without_lock
+'
+seeds=simulation::whatever_a_seed_does_no_vote_is_lost_doubled_or_altered
+list+=$(sed "/./s/$/ $seeds/" <<<"$simulated")
 
 # Only the crates of this workspace are built anew: a wrapper adds the flag to them and to nothing else.
 wrapper=$PWD/target/mutation-rustc
@@ -26,17 +44,20 @@ mkdir -p target
 printf '#!/bin/sh\nexec "$@" --cfg plenum_mutation\n' >"$wrapper"
 chmod +x "$wrapper"
 export RUSTC_WORKSPACE_WRAPPER=$wrapper CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}
-tests=$(cargo test --locked --test it --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+built=$(cargo test --locked --lib --test it --no-run 2>&1 | tee /dev/stderr)
+binary() { sed -n "s/.*Executable $1.*(\\(.*\\))$/\\1/p" <<<"$built"; }
+units=$(binary unittests) tests=$(binary tests)
 
 caught=0
 missed=()
 while read -r mutation test; do
     [ -n "$mutation" ] || continue
     [ $# -eq 0 ] || [[ " $* " == *" $mutation "* ]] || continue
-    output=$(PLENUM_MUTATION=$mutation "$tests" --exact "$test" 2>&1) && status=0 || status=$?
+    case $test in simulation::*) program=$units ;; *) program=$tests ;; esac
+    output=$(PLENUM_MUTATION=$mutation "$program" --exact "$test" 2>&1) && status=0 || status=$?
     if [ "$status" -ne 0 ] && grep -q '0 passed; 1 failed' <<<"$output"; then
         printf 'caught  %-24s %s\n' "$mutation" "$test"
-        grep -A1 -m1 'panicked at tests' <<<"$output" | tail -n 1 | cut -c1-160 | sed 's/^/        /'
+        grep -A1 -m1 -E 'panicked at (tests|src/simulation)' <<<"$output" | tail -n 1 | cut -c1-160 | sed 's/^/        /'
         caught=$((caught + 1))
     else
         printf 'MISSED  %-24s %s\n' "$mutation" "$test"

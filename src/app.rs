@@ -6,13 +6,15 @@
 //! SIGTERM or /drain ─► announcing: balancers hear of it ─► draining: bye, spread out ─► stopping: last votes committed and answered ─► database stopped
 //! ```
 
+pub(crate) mod engines;
 mod history;
 
 pub use history::{Task, operate};
 
+use engines::{Base, engines};
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -21,24 +23,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
-use crate::addresses::FailedJoins;
-use crate::auth::Signer;
-use crate::cluster::desired::Policy;
-use crate::cluster::forecast::{Forecast, Present};
-use crate::cluster::{self, Cluster};
-use crate::config::{Config, Scale};
-use crate::domain::LoggedEvent;
+use crate::cluster;
+use crate::cluster::forecast::Present;
+use crate::config::Config;
 use crate::drain::{Drain, Phase};
-use crate::feed::{self, Feed};
 use crate::http::{self, Door};
 use crate::metrics::Metrics;
 use crate::store::connection::{Database, Link};
 use crate::store::embedded::{Embedded, EmbeddedError};
 use crate::store::history::Evidence;
-use crate::store::wake::{self, Hints};
 use crate::store::{Store, StoreError, TlsError, migrate, partitions, retention};
-use crate::vote::{Offer, Votes};
-use crate::ws::{Edge, Rules};
+use crate::ws::Edge;
 
 /// Clients that are sent away per second, so that their return does not storm whoever takes them in.
 const LEAVING_PER_SECOND: u32 = 500;
@@ -154,44 +149,12 @@ impl App {
             Some(secret) => secret,
             None => store.setting("secret").await?,
         };
-        let cluster = Cluster::new(&config.instance_id, config.capacity);
-        let settings = feed::Settings {
-            public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{listen}")),
-            poll_interval: config.poll_interval,
-            instance_id: config.instance_id.clone(),
-            instances: cluster.watch(),
-        };
-        let feed = Feed::start(settings, &store, &drain, &metrics);
-        let hints = Hints::default();
-        let offer = offer(feed.clone(), hints.clone(), metrics.clone());
-        let votes = Votes::start(&database, config.writer_lanes, &drain, &metrics, &offer);
-        let edge = Arc::new(Edge {
-            store,
-            feed,
-            votes,
-            offer,
-            hints,
-            cluster: cluster.clone(),
-            forecast: Forecast::new(policy(&config)),
-            signer: Signer::new(&secret),
-            drain: drain.clone(),
-            metrics,
-            failed_joins: FailedJoins::default(),
-            streams: AtomicUsize::new(0),
-            asked_to_drain: Notify::new(),
-            leftovers: Arc::default(),
-            rules: rules(&config),
-        });
-        if config.listen_notify {
-            exchange_hints(&edge, &database);
-        }
-        let beat = cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone());
-        drain.spawn_vital("heartbeat", beat);
+        let base = Base { store, database: database.clone(), drain: drain.clone(), metrics };
+        let edge = engines(&config, base, &secret, listen);
         foresee(&edge);
         let leftovers = edge.leftovers.clone();
         let tidy = janitor(database, drain.clone(), config.retain_days, leftovers);
         drain.spawn_vital("janitor", tidy);
-        drain.spawn_vital("history", history::watch(edge.store.clone(), drain.clone()));
         drain.spawn_vital("public listener", http::accept(public, Door::Public, edge.clone()));
         drain.spawn_vital(
             "operations listener",
@@ -363,39 +326,6 @@ async fn open(
     Err(StartError::Unfit(String::from("the event log has no partition for now")))
 }
 
-fn rules(config: &Config) -> Rules {
-    Rules {
-        api_key: config.api_key.clone(),
-        public_url: config.public_url.clone(),
-        streams_max: config.max_connections,
-        capacity: config.capacity,
-        instance_id: config.instance_id.clone(),
-        message_burst: config.message_burst,
-        message_rate: config.message_rate,
-        allowed_origins: config.allowed_origins.clone(),
-        trusted_proxies: config.trusted_proxies.clone(),
-        proxy_protocol: config.proxy_protocol,
-    }
-}
-
-/// Where whatever is committed here goes: to the metrics, to other instances, and to the read path.
-fn offer(feed: Feed, hints: Hints, metrics: Arc<Metrics>) -> Offer {
-    Offer(Arc::new(move |event: LoggedEvent, committed| {
-        metrics.appended.of(event.kind.as_str()).inc();
-        hints.mark(event.session, event.seq);
-        feed.offer(event, committed);
-    }))
-}
-
-/// Wakes other instances, and lets itself be woken.
-fn exchange_hints(edge: &Arc<Edge>, database: &Database) {
-    let (others, feed, drain) = (edge.cluster.clone(), edge.feed.clone(), &edge.drain);
-    let send = edge.hints.clone().send(database.clone(), drain.clone(), move || others.others());
-    drain.spawn_vital("hints out", send);
-    let heard = Arc::new(move |hint| feed.hint(hint));
-    drain.spawn_vital("hints in", wake::listen(database.clone(), drain.clone(), heard));
-}
-
 /// Has the edge's forecast made, with what this instance knows of who is here.
 fn foresee(edge: &Arc<Edge>) {
     let feed = edge.feed.clone();
@@ -403,11 +333,6 @@ fn foresee(edge: &Arc<Edge>) {
     let sight = (edge.drain.clone(), edge.metrics.clone());
     let weigh = edge.forecast.clone().run(edge.cluster.clone(), edge.store.clone(), sight, present);
     edge.drain.spawn_vital("forecast", weigh);
-}
-
-fn policy(config: &Config) -> Policy {
-    let Scale { start, quiet, min, max } = config.scale;
-    Policy { start, quiet, min, max }
 }
 
 /// Looks after the partitions of the log, after sessions whose time is over, and after what a deletion left.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Where the instance is in its life.
@@ -26,6 +27,8 @@ pub enum Phase {
 #[derive(Clone, Debug)]
 pub struct Drain {
     phase: std::sync::Arc<watch::Sender<Phase>>,
+    /// Cancelled from [`Phase::Draining`] on.
+    draining: CancellationToken,
     /// Clients: waited for before [`Phase::Stopping`].
     clients: TaskTracker,
     /// Everything else: waited for after it.
@@ -50,6 +53,7 @@ impl Drain {
     pub fn new(alive: IntGauge) -> Self {
         Self {
             phase: std::sync::Arc::new(watch::Sender::new(Phase::Serving)),
+            draining: CancellationToken::new(),
             clients: TaskTracker::new(),
             background: TaskTracker::new(),
             alive,
@@ -120,16 +124,17 @@ impl Drain {
         *self.phase.borrow()
     }
 
-    /// Follows the phase.
+    /// Cancelled when clients are sent away. One for each connection, which looks at it whenever it wakes: none shares a lock
+    /// with the others then, and they are told in a fixed order.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.child_token()
     }
 
     /// Waits until the phase is at least `phase`. Cancel safe.
     pub async fn reached(&self, phase: Phase) {
         // The sender lives in self, so this cannot fail.
-        let _ = self.watch().wait_for(|now| *now >= phase).await;
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
     /// Moves on to `phase`; never back.
@@ -139,6 +144,9 @@ impl Drain {
             *now = (*now).max(phase);
             later
         });
+        if phase >= Phase::Draining {
+            self.draining.cancel();
+        }
     }
 
     /// How many clients' tasks live.

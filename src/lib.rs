@@ -9,12 +9,14 @@ pub mod limits;
 // 1: services
 pub mod addresses;
 pub mod auth;
+pub mod chance;
 pub mod config;
 pub mod drain;
 pub mod metrics;
 mod mutation;
 pub mod outbox;
 pub mod ring;
+pub mod socket;
 // 2: translators
 pub mod store;
 pub mod wire;
@@ -28,3 +30,5 @@ pub mod ws;
 // 5: wiring
 pub mod admin;
 pub mod app;
+#[cfg(test)]
+mod simulation;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_BYTES_PAUSE, WRITE_SLICES_MAX};
 use crate::ring::{Cursor, End, Ring, Run};
+use crate::socket::Socket;
 
 /// Why nothing more can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Outlook {
 #[derive(Debug)]
 pub struct Outbox {
     /// The connection; reading is the connection task's business.
-    pub socket: TcpStream,
+    pub socket: Socket,
     /// Told when the connection's task has something to do here.
     pub wake: Notify,
     /// Guards what waits; nothing waits under it.
@@ -64,7 +64,7 @@ struct State {
 impl Outbox {
     /// Takes over the writing side of `socket`.
     #[must_use]
-    pub fn new(socket: TcpStream) -> Arc<Self> {
+    pub fn new(socket: Socket) -> Arc<Self> {
         Arc::new(Self { socket, wake: Notify::new(), state: Mutex::default() })
     }
 

@@ -43,8 +43,9 @@ pub(super) async fn watch(store: Store, drain: Drain) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased;
             () = drain.reached(Phase::Stopping) => return,
+            _ = ticks.tick() => {}
         }
         if let Err(error) = store.settle(Evidence::None).await {
             tracing::warn!(error = ?error, "the database's history could not be looked at");

@@ -71,8 +71,9 @@ impl Cluster {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                biased;
                 () = drain.reached(Phase::Stopping) => break,
+                _ = ticks.tick() => {}
             }
             metrics.cpu.set(processor.ratio());
             match store.heartbeat(&self.myself(&drain, &metrics)).await {

@@ -3,18 +3,20 @@
 //! does not take at once is its connection's own business. Called by `feed/mod.rs`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::mark::Mark;
 use super::since::Since;
 use super::watched::Watched;
 use crate::domain::Audience;
 use crate::drain::{Drain, Phase};
 use crate::limits::WRITES_PER_TURN_MAX;
 use crate::metrics::Metrics;
+use crate::mutation::mutation;
 use crate::outbox::Outbox;
 use crate::ring::Run;
 
@@ -31,7 +33,7 @@ struct MemberShard {
     /// Guards the list and the index of the first frame not offered yet; nothing waits under it.
     list: Mutex<(Slab<Arc<Outbox>>, u64)>,
     /// It is on its shard's list of news.
-    marked: AtomicBool,
+    marked: Mark,
 }
 
 /// A place in [`Members`].
@@ -122,7 +124,7 @@ impl Hub {
             for (shard, members) in
                 self.shards.iter().zip(&watched.channel(audience).members.shards)
             {
-                if !members.marked.swap(true, Ordering::AcqRel) {
+                if members.marked.raise() {
                     shard.news.lock().push(News { watched: watched.clone(), audience, since });
                     shard.wake.notify_one();
                 }
@@ -136,8 +138,9 @@ impl Hub {
             let news = std::mem::take(&mut *shard.news.lock());
             if news.is_empty() {
                 tokio::select! {
-                    () = shard.wake.notified() => continue,
+                    biased;
                     () = drain.reached(Phase::Stopping) => return,
+                    () = shard.wake.notified() => continue,
                 }
             }
             for one in news {
@@ -150,7 +153,8 @@ impl Hub {
     async fn offer(&self, number: usize, news: &News) {
         let channel = news.watched.channel(news.audience);
         let Some(members) = channel.members.shards.get(number) else { return };
-        members.marked.store(false, Ordering::Release); // what comes from here on is marked again
+        members.marked.lower(); // what comes from here on is marked again
+        mutation!("news_told_once", let _ = members.marked.raise(););
         let from = members.list.lock().1;
         let run = channel.ring.run(from);
         let to = channel.ring.head();

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::domain::{
     Audience, EventKind, LoggedEvent, Poll, PollNumber, Results, ResultsMode, Seq, Session,
 };
+use crate::mutation::mutation;
 use crate::store::log::Snapshot;
 
 /// The state as of `seq`.
@@ -59,11 +60,17 @@ impl LiveState {
     /// [`Unfit`]; the state is unchanged then.
     pub fn apply(&mut self, event: &LoggedEvent) -> Result<Option<PollNumber>, Unfit> {
         if event.seq <= self.seq {
+            mutation!("known_is_taken", return self.fold(event));
             return Err(Unfit::Known);
         }
         if event.seq != self.seq.next() {
+            mutation!("gap_is_taken", return self.fold(event));
             return Err(Unfit::Gap);
         }
+        self.fold(event)
+    }
+
+    fn fold(&mut self, event: &LoggedEvent) -> Result<Option<PollNumber>, Unfit> {
         let mut counted = None;
         match event.kind {
             EventKind::SessionUpdated | EventKind::SessionEnded => {

@@ -10,6 +10,7 @@
 
 mod hub;
 mod live;
+mod mark;
 mod presence;
 mod replay;
 mod since;
@@ -18,10 +19,10 @@ mod turn;
 mod watched;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use dashmap::DashMap;
 use tokio::sync::{Notify, OnceCell, watch};
+use tokio::time::Instant;
 
 pub use live::{LiveState, Unfit};
 pub use replay::{After, FollowError, Subscription, Target, TargetGone, Who};
@@ -31,6 +32,7 @@ use crate::domain::{Audience, Code, LoggedEvent, Seq, SessionId};
 use crate::drain::Drain;
 use crate::limits::{CATCH_UP_WAIT_MAX, HISTORY_TRIES_MAX};
 use crate::metrics::Metrics;
+use crate::mutation::mutation;
 use crate::store::cluster::Instance;
 use crate::store::history::Evidence;
 use crate::store::wake::Hint;
@@ -147,6 +149,14 @@ impl Feed {
         }
     }
 
+    /// Every session that is watched here, by id, so that the order of a map decides nothing.
+    fn all(&self) -> Vec<Arc<Watched>> {
+        let mut all: Vec<_> =
+            self.0.sessions.iter().filter_map(|slot| slot.get().cloned()).collect();
+        all.sort_unstable_by_key(|watched| watched.id);
+        all
+    }
+
     fn watched(&self, session: SessionId) -> Option<Arc<Watched>> {
         self.0.sessions.get(&session)?.get().cloned()
     }
@@ -259,14 +269,7 @@ impl Feed {
     /// Ends every session whose state is of a history that is over: what it showed may not be there any more. Clients come
     /// back with `after` and the epoch they know, and get the state instead of the events.
     fn forget_other_histories(&self) {
-        let over: Vec<Arc<Watched>> = self
-            .0
-            .sessions
-            .iter()
-            .filter_map(|slot| slot.get().cloned())
-            .filter(|watched| self.is_over(watched))
-            .collect();
-        for watched in over {
+        for watched in self.all().into_iter().filter(|watched| self.is_over(watched)) {
             watched.end(crate::ring::End::Lagging);
             self.forget(&watched);
             self.0.hub.mark(&watched, None);
@@ -274,6 +277,7 @@ impl Feed {
     }
 
     fn is_over(&self, watched: &Watched) -> bool {
+        mutation!("old_history_stays", return false);
         !self.0.store.history().is_now(&watched.epoch)
     }
 }

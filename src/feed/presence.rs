@@ -20,11 +20,11 @@ pub(super) async fn run(feed: Feed, drain: Drain) {
     let mut told: Vec<String> = Vec::new();
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased;
             () = drain.reached(Phase::Stopping) => return,
+            _ = ticks.tick() => {}
         }
-        let watched: Vec<Arc<Watched>> =
-            feed.0.sessions.iter().filter_map(|slot| slot.get().cloned()).collect();
+        let watched = feed.all();
         let here: usize = watched.iter().map(|session| session.participants_here()).sum();
         feed.0.metrics.participants.set(i64::try_from(here).unwrap_or(i64::MAX));
         let others = feed.others();

@@ -195,6 +195,7 @@ impl Feed {
             self.0.store.settle(Evidence::None).await?;
             return Err(FollowError::Lagging);
         }
+        mutation!("welcome_from_behind", return Ok(Some(after.seq)));
         if watched.seq() < head.last {
             self.0.hurry.notify_one();
             let reached = timeout(CATCH_UP_WAIT_MAX, watched.reach(head.last)).await;

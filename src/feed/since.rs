@@ -1,6 +1,6 @@
 //! From when the delivery of an event is counted, and by whose clock. Used by everyone in this room.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// Where an event came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

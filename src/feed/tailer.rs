@@ -5,12 +5,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::Feed;
 use super::since::{Since, Source};
@@ -51,14 +51,15 @@ pub(super) async fn run(feed: Feed, every: Duration, drain: Drain) {
     let mut asked_by = AskedBy::Clock;
     loop {
         let event = tokio::select! {
+            biased;
+            () = drain.reached(Phase::Stopping) => Event::Stop,
+            Ok(()) = history.changed() => Event::History,
             answer = answer(&mut asked), if asked.is_some() => Event::Answer(Box::new(answer)),
+            () = feed.0.hurry.notified(), if asked.is_none() => Event::Tick(AskedBy::Word),
             _ = ticks.tick(), if asked.is_none() => {
                 mutation!("notify_only_tail", continue);
                 Event::Tick(AskedBy::Clock)
             }
-            () = feed.0.hurry.notified(), if asked.is_none() => Event::Tick(AskedBy::Word),
-            Ok(()) = history.changed() => Event::History,
-            () = drain.reached(Phase::Stopping) => Event::Stop,
         };
         match event {
             Event::History => feed.forget_other_histories(),
@@ -84,22 +85,16 @@ async fn answer(asked: &mut Option<Poll>) -> Result<Tail, StoreError> {
 
 impl Feed {
     fn ask(&self, drain: &Drain) -> Option<Poll> {
-        let idle: Vec<Arc<Watched>> = self
-            .0
-            .sessions
-            .iter()
-            .filter_map(|slot| slot.get().cloned())
-            .filter(|watched| watched.retire_if_idle())
-            .collect();
-        idle.iter().for_each(|watched| self.forget(watched));
+        for watched in self.all().iter().filter(|watched| watched.retire_if_idle()) {
+            self.forget(watched);
+        }
         // Only cursors of one history tell whether it is still whole.
         self.forget_other_histories();
         let epoch = self.0.store.history().epoch();
         let cursors: Vec<(SessionId, Seq)> = self
-            .0
-            .sessions
+            .all()
             .iter()
-            .filter_map(|slot| slot.get().filter(|watched| watched.epoch == epoch).cloned())
+            .filter(|watched| watched.epoch == epoch)
             .map(|watched| (watched.id, watched.seq()))
             .collect();
         self.0.metrics.sessions.set(i64::try_from(cursors.len()).unwrap_or(i64::MAX));
@@ -233,9 +228,10 @@ pub(super) async fn run_flushes(feed: Feed, drain: Drain) {
     loop {
         let next = feed.0.flushes.next();
         tokio::select! {
-            () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {}
-            () = feed.0.flushes.wake.notified() => {}
+            biased;
             () = drain.reached(Phase::Stopping) => return,
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            () = feed.0.flushes.wake.notified() => {}
         }
         while let Some(watched) = feed.0.flushes.take_due(Instant::now()) {
             if let Some(watched) = watched.upgrade() {

@@ -2,7 +2,7 @@
 //! right after one of them rather than right before. Must never hold counts back longer than the two limits that it goes by.
 //! Owned by `watched.rs`, under its lock.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use crate::limits::{RESULTS_EVERY, RESULTS_FRESH_WAIT};
 

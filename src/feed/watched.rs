@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::hub::Members;
 use super::live::{LiveState, Unfit};
@@ -16,6 +16,7 @@ use crate::domain::{
     Audience, Code, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq, SessionId,
 };
 use crate::limits::UNWATCHED_KEEP;
+use crate::mutation::mutation;
 use crate::ring::{Content, Cursor, End, Frame, Ring};
 use crate::wire::{frame, outbound};
 
@@ -35,8 +36,8 @@ pub struct Watched {
     /// Guards order; nothing waits under it.
     state: Mutex<State>,
     channels: [Channel; 2],
-    /// How far the live state is.
-    reached: watch::Sender<Seq>,
+    /// Told when the live state has moved on.
+    moved: Notify,
 }
 
 /// One audience of it.
@@ -125,7 +126,7 @@ impl Watched {
             idle_since: Instant::now(),
             retired: false,
         };
-        Self { id, epoch, state: Mutex::new(state), channels, reached: watch::Sender::new(seq) }
+        Self { id, epoch, state: Mutex::new(state), channels, moved: Notify::new() }
     }
 
     pub(super) fn channel(&self, audience: Audience) -> &Channel {
@@ -139,12 +140,18 @@ impl Watched {
     /// How far the live state is.
     #[must_use]
     pub fn seq(&self) -> Seq {
-        *self.reached.borrow()
+        self.state.lock().live.seq
     }
 
     /// Waits until the live state is at least at `seq`. Cancel safe.
     pub async fn reach(&self, seq: Seq) {
-        let _ = self.reached.subscribe().wait_for(|reached| *reached >= seq).await; // the sender is ours
+        loop {
+            let moved = self.moved.notified(); // told of everything from here on
+            if self.seq() >= seq {
+                return;
+            }
+            moved.await;
+        }
     }
 
     /// Takes an event if it is the next one; keeps it for a moment if it is early.
@@ -178,7 +185,7 @@ impl Watched {
         let due = if taken.applied > 0 { state.turn.due() } else { state.turn.latest() };
         self.flush_if_due(state, due, &mut taken);
         if taken.applied > 0 {
-            self.reached.send_replace(state.live.seq);
+            self.moved.notify_waiters();
         }
         taken
     }
@@ -207,6 +214,10 @@ impl Watched {
     ) {
         match counted {
             Some(poll) => {
+                mutation!("oldest_results_win", {
+                    state.pending.entry(poll).or_insert(timed);
+                    return;
+                });
                 state.turn.note();
                 if state.pending.insert(poll, timed).is_some() {
                     taken.superseded += 1;

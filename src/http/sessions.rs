@@ -1,10 +1,9 @@
 //! Sessions: create, list, read, change, delete. Called by `router.rs`.
 
-use std::time::Instant;
-
 use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::json;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::body;

@@ -15,19 +15,15 @@ use std::time::Duration;
 use bb8::ManageConnection;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket, Statement};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{AsyncMessage, Client, Config, Statement};
 
 use super::StoreError;
 use super::history::{History, Identity};
 use super::tls::{TlsError, connector};
+use super::way::{Way, Wire};
 use crate::config::database::Address;
 use crate::drain::Drain;
 use crate::limits::{CONNECT_WAIT_MAX, HOST_WAIT_MAX, LOCK_TIMEOUT, STATEMENT_TIMEOUT};
-
-/// The socket, and what comes over it beside answers. Whoever has it must poll it, or nothing moves.
-pub(super) type Wire = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// What a database is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +37,7 @@ pub enum Role {
 /// Where the database is, and what is known of it. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
-    places: Arc<[(Config, MakeRustlsConnect)]>,
+    places: Arc<[(Config, Way)]>,
     role: Role,
     state: Arc<State>,
     history: History,
@@ -69,10 +65,19 @@ impl Database {
     pub fn new(address: &Address, role: Role, history: &History) -> Result<Self, TlsError> {
         let places = address.places.iter().map(|place| {
             let tls = connector(place.proof, address.root_certificates.as_deref())?;
-            Ok((configured(place.config.clone()), tls))
+            Ok((configured(place.config.clone()), Way::Network(tls)))
         });
         let places = places.collect::<Result<Vec<_>, TlsError>>()?.into();
         Ok(Self { places, role, state: Arc::default(), history: history.clone() })
+    }
+
+    /// A simulated primary.
+    #[cfg(test)]
+    pub(crate) fn simulated(dial: super::way::Dial, history: &History) -> Self {
+        let mut config = Config::new();
+        config.user("plenum");
+        let places = Arc::new([(configured(config), Way::Memory(dial))]);
+        Self { places, role: Role::Primary, state: Arc::default(), history: history.clone() }
     }
 
     /// The same database under another name of ours, so that operators can tell its connections from the others.
@@ -93,9 +98,9 @@ impl Database {
     }
 
     fn changed(&self, change: impl Fn(&mut Config)) -> Self {
-        let places = self.places.iter().cloned().map(|(mut config, tls)| {
+        let places = self.places.iter().cloned().map(|(mut config, way)| {
             change(&mut config);
-            (config, tls)
+            (config, way)
         });
         Self { places: places.collect(), ..self.clone() }
     }
@@ -135,8 +140,8 @@ impl Database {
         let mut last = StoreError::NoPrimary;
         let mut outdated = None;
         for nth in (0..count).map(|at| (good + at) % count) {
-            let Some((config, tls)) = self.places.get(nth) else { continue };
-            match timeout(wait, self.open_one(config, tls))
+            let Some((config, way)) = self.places.get(nth) else { continue };
+            match timeout(wait, self.open_one(config, way))
                 .await
                 .unwrap_or(Err(StoreError::TimedOut))
             {
@@ -164,9 +169,9 @@ impl Database {
     async fn open_one(
         &self,
         config: &Config,
-        tls: &MakeRustlsConnect,
+        way: &Way,
     ) -> Result<(Client, Wire, Option<Identity>), StoreError> {
-        let (client, mut wire) = config.connect(tls.clone()).await?;
+        let (client, mut wire) = way.connect(config).await?;
         let identity = match self.role {
             Role::Primary => Some(driven(&mut wire, Identity::read(&client)).await?),
             Role::Replica => None,
@@ -304,8 +309,9 @@ impl Link {
         let replaced = database.replaced(generation);
         let driver = async move {
             tokio::select! {
-                () = drive => {}
+                biased;
                 () = replaced => {}
+                () = drive => {}
             }
         };
         let statements = HashMap::new();

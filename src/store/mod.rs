@@ -24,6 +24,7 @@ pub mod settings;
 mod tls;
 pub mod votes;
 pub mod wake;
+pub(crate) mod way;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -69,8 +69,9 @@ impl Hints {
         let mut link: Option<Link> = None;
         loop {
             tokio::select! {
-                () = self.0.wake.notified() => {}
+                biased;
                 () = drain.reached(Phase::Stopping) => return,
+                () = self.0.wake.notified() => {}
             }
             let dirty = std::mem::take(&mut *self.0.dirty.lock());
             let listening = others();
@@ -132,13 +133,15 @@ pub async fn listen(database: Database, drain: Drain, heard: Arc<dyn Fn(Hint) + 
     let mut pause = RETRY_PAUSE_MIN;
     loop {
         let error = tokio::select! {
-            error = listen_once(&database, &heard, &mut pause) => error,
+            biased;
             () = drain.reached(Phase::Stopping) => return,
+            error = listen_once(&database, &heard, &mut pause) => error,
         };
         tracing::warn!(error = ?error, "hints are not heard; the poll goes on");
         tokio::select! {
-            () = sleep(pause) => {}
+            biased;
             () = drain.reached(Phase::Stopping) => return,
+            () = sleep(pause) => {}
         }
         pause = (pause * 2).min(RETRY_PAUSE_MAX * 10);
     }
@@ -190,9 +193,10 @@ async fn listen_once(
         }
     };
     tokio::select! {
+        biased;
+        () = database.replaced(generation) => StoreError::NoPrimary, // another server has taken over
         error = receive => error,
         error = keep => error,
-        () = database.replaced(generation) => StoreError::NoPrimary, // another server has taken over
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Waiting;
 use super::commit::Committer;
@@ -31,7 +32,7 @@ impl Batcher {
     /// Not cancel safe: it holds votes.
     pub(super) async fn run(mut self, mut committer: Committer) {
         while let Some(batch) = self.next_batch().await {
-            let now = std::time::Instant::now();
+            let now = Instant::now();
             for waiting in &batch {
                 self.metrics.queue_seconds.observe(now.duration_since(waiting.since).as_secs_f64());
             }

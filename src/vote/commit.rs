@@ -2,14 +2,17 @@
 //! split and what is given up. Owns the lane's connection. Never answers before the commit; never lets one bad vote sink
 //! its batch.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::pace::{Commits, Pace};
 use super::{Offer, Waiting};
+use crate::chance;
 use crate::domain::{Verdict, Vote};
 use crate::drain::Drain;
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, VOTE_WAIT_MAX};
@@ -111,7 +114,14 @@ impl Committer {
                     return self.give_up(together(votes, replies));
                 }
                 Next::Again => {}
-                Next::Reconnect => self.link = None,
+                Next::Reconnect => {
+                    mutation!("unknown_is_no", {
+                        let put_off = Verdict::Draining;
+                        replies.into_iter().for_each(|(reply, _)| reply.answer_now(&put_off));
+                        return None;
+                    });
+                    self.link = None;
+                }
             }
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
@@ -195,8 +205,8 @@ impl Committer {
                 .filter_map(|(waiting, verdict)| waiting.reply.answer(verdict))
                 .collect();
             // One write per connection, however many of its votes the batch had.
-            answered.sort_unstable_by_key(|to| std::ptr::from_ref(&**to).addr());
-            answered.dedup_by(|a, b| Arc::ptr_eq(a, b));
+            let mut told = HashSet::with_capacity(answered.len());
+            answered.retain(|to| told.insert(std::ptr::from_ref(&**to).addr()));
             answered.iter().for_each(|to| to.flush());
         }));
     }
@@ -204,6 +214,5 @@ impl Committer {
 
 /// Between half of `pause` and all of it, so that lanes and instances do not come back together.
 fn jittered(pause: Duration) -> Duration {
-    let share = getrandom::u32().unwrap_or(0);
-    pause / 2 + (pause / 2).mul_f64(f64::from(share) / f64::from(u32::MAX))
+    pause / 2 + (pause / 2).mul_f64(chance::share())
 }

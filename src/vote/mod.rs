@@ -13,11 +13,11 @@ mod pace;
 mod promises;
 mod reply;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub use reply::{Answers, Reply, outcome};
 
@@ -51,7 +51,8 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub struct Votes {
     lanes: Arc<[Lane]>,
-    hash: RandomState,
+    /// The same session, the same lane, in every run.
+    hash: BuildHasherDefault<DefaultHasher>,
     drain: Drain,
     metrics: Arc<Metrics>,
 }
@@ -88,7 +89,12 @@ impl Votes {
                 Lane { inbox, pace }
             })
             .collect();
-        Self { lanes, hash: RandomState::new(), drain: drain.clone(), metrics: metrics.clone() }
+        Self {
+            lanes,
+            hash: BuildHasherDefault::new(),
+            drain: drain.clone(),
+            metrics: metrics.clone(),
+        }
     }
 
     /// Takes a vote and answers `to` when it is known what became of it: after the commit, or at once where the vote is

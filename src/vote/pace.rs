@@ -3,9 +3,10 @@
 //! queue itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::promises::Promises;
 use crate::limits::{BATCH_VOTES_MAX, LANE_WAIT_MAX, OVERLOADED_WAIT_MAX, OVERLOADED_WAIT_MIN};

@@ -2,7 +2,8 @@
 //! Made by `vote/mod.rs`, used up by `commit.rs`.
 
 use std::sync::Arc;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::domain::{PollNumber, Verdict, Vote, VoteId};
 use crate::metrics::Metrics;

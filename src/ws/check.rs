@@ -22,7 +22,7 @@ static PLACES: Semaphore = Semaphore::const_new(CHECKS_MAX);
 
 /// Runs a connection to its end.
 pub(super) async fn run(edge: Arc<Edge>, socket: TcpStream, early: Bytes) {
-    let outbox = Outbox::new(socket);
+    let outbox = Outbox::new(socket.into());
     let ended = match (PLACES.try_acquire(), edge.open_stream("check")) {
         (Ok(_place), Some(_stream)) => tokio::select! {
             ended = timeout(CHECK_WAIT_MAX, answer(&outbox, early)) => ended.unwrap_or(Some(Close::Done)),

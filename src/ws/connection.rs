@@ -13,19 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
 use super::edge::Edge;
 use super::hello::admit;
 use super::reader::{Client, Reader};
+use crate::chance;
 use crate::drain::Phase;
 use crate::limits::{
     CLOSE_LINGER_MAX, HELLO_WAIT_MAX, PING_EVERY, PONG_WAIT_MAX, READ_BYTES, READS_PER_WAKE_MAX,
 };
 use crate::outbox::{Broken, Outbox, Outlook};
 use crate::ring::End;
+use crate::socket::Socket;
 use crate::wire::frame::{Decoder, Incoming};
 use crate::wire::inbound::{self, Hello, HelloFault};
 use crate::wire::{Close, frame, outbound};
@@ -34,13 +35,7 @@ use crate::wire::{Close, frame, outbound};
 type Ended = Option<Close>;
 
 /// Runs a connection to its end. `span`: of the request that opened it; what is logged until the welcome belongs to that.
-pub(super) async fn run(
-    edge: Arc<Edge>,
-    socket: TcpStream,
-    early: Bytes,
-    from: IpAddr,
-    span: Span,
-) {
+pub(crate) async fn run(edge: Arc<Edge>, socket: Socket, early: Bytes, from: IpAddr, span: Span) {
     let outbox = Outbox::new(socket);
     let ended = match edge.open_stream("websocket") {
         // Each step in a box of its own, gone when the step is: an idle connection carries its last step and no more.
@@ -163,7 +158,7 @@ enum Event {
 impl<'a> Connection<'a> {
     fn new(edge: &'a Edge, decoder: Decoder, client: Arc<Client>, reader: Reader) -> Self {
         // The first ping comes at a random point, so that those who joined together are not pinged together.
-        let share = 0.5 + f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX) / 2.0;
+        let share = 0.5 + chance::share() / 2.0;
         let next_ping = Instant::now() + PING_EVERY.mul_f64(share);
         Self {
             edge,
@@ -178,7 +173,7 @@ impl<'a> Connection<'a> {
     }
 
     async fn run(mut self) -> Ended {
-        let mut phase = self.edge.drain.watch();
+        let draining = self.edge.drain.draining();
         // What came in one packet with the hello.
         let mut flow = self.feed(&mut []);
         loop {
@@ -195,10 +190,12 @@ impl<'a> Connection<'a> {
             }
             let outbox = &self.client.outbox;
             let event = tokio::select! {
-                ready = outbox.socket.readable(), if !pause => Event::Readable(ready.is_ok()),
+                // What waits goes out before more is read. Nothing below starves: reading is rationed per connection.
+                biased;
                 ready = outbox.socket.writable(), if blocked => Event::Writable(ready.is_ok()),
+                ready = outbox.socket.readable(), if !pause => Event::Readable(ready.is_ok()),
                 () = outbox.wake.notified() => Event::Wake,
-                _ = phase.wait_for(|phase| *phase >= Phase::Draining), if self.leave_at.is_none() => Event::Draining,
+                () = draining.cancelled(), if self.leave_at.is_none() => Event::Draining,
                 () = sleep_until(self.alarm()) => Event::Alarm,
             };
             flow = self.apply(event);
@@ -307,11 +304,12 @@ pub(super) async fn linger(outbox: &Outbox, client_closed: bool) {
             return;
         }
         tokio::select! {
-            ready = outbox.socket.readable() => if ready.is_err() { return },
+            biased;
             ready = outbox.socket.writable(), if blocked => match ready {
                 Ok(()) => outbox.unblock(),
                 Err(_) => return,
             },
+            ready = outbox.socket.readable() => if ready.is_err() { return },
         }
         match outbox.socket.try_read(&mut buffer) {
             Ok(0) => return,

@@ -75,7 +75,7 @@ pub fn upgrade(
             let drain = edge.drain.clone();
             match purpose {
                 Purpose::Session => {
-                    drain.spawn_client(connection::run(edge, socket, early, from, span));
+                    drain.spawn_client(connection::run(edge, socket.into(), early, from, span));
                 }
                 Purpose::Check => drain.spawn_client(check::run(edge, socket, early)),
             }

@@ -9,5 +9,7 @@ mod handshake;
 mod hello;
 mod reader;
 
+#[cfg(test)]
+pub(crate) use connection::run as run_connection;
 pub use edge::{CodeRefused, Edge, Rules, Stream};
 pub use handshake::{Purpose, Refused, upgrade};

@@ -8,21 +8,35 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// Rooms from the ground up. A file imports from lower floors only, and from its own room.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["domain", "limits"],
-    &["config", "metrics", "drain", "auth", "outbox", "ring", "addresses", "mutation"],
+    &[
+        "config",
+        "metrics",
+        "drain",
+        "auth",
+        "outbox",
+        "ring",
+        "socket",
+        "addresses",
+        "chance",
+        "mutation",
+    ],
     &["wire", "store"],
     &["vote", "feed", "cluster"],
     &["ws", "http"],
     &["app", "admin", "main", "lib"],
+    &["simulation"],
 ];
 
 /// Doors between rooms of one floor, each with its reason.
-const DOORS: [(&str, &str); 2] = [
+const DOORS: [(&str, &str); 3] = [
     // The upgrade hands the socket over.
     ("http", "ws"),
     // An outbox is a cursor into a ring; the two are one mechanism in two files.
     ("outbox", "ring"),
+    // And it has the socket that it writes to.
+    ("outbox", "socket"),
 ];
 
 const LINES_MAX: usize = 500;

@@ -75,6 +75,9 @@ pub struct State {
     pub polls: std::collections::BTreeMap<u32, Value>,
     /// Results that the client may see.
     pub results: std::collections::BTreeMap<u32, Value>,
+    /// Goes on seeing the counts of a poll that shows them after its close, when it opens again.
+    #[serde(default)]
+    pub presenter: bool,
 }
 
 /// One line of a history. All lines of one history speak of one session.
@@ -155,7 +158,9 @@ impl State {
     /// What a welcome tells.
     #[must_use]
     pub fn welcomed(welcome: &Value) -> State {
-        let mut state = State::default();
+        // A participant's welcome names the participant.
+        let presenter = welcome["participant"].is_null();
+        let mut state = State { presenter, ..State::default() };
         for poll in welcome["polls"].as_array().into_iter().flatten() {
             if poll["state"] != "draft" {
                 state.polls.insert(number(&poll["n"]), poll.clone());
@@ -172,7 +177,7 @@ impl State {
         match kind {
             "poll.opened" => {
                 let poll = number(&data["n"]);
-                if data["results"] == "after_close" {
+                if data["results"] == "after_close" && !self.presenter {
                     self.results.remove(&poll);
                 }
                 self.polls.insert(poll, data.clone());

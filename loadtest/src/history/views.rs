@@ -55,7 +55,7 @@ impl Shown {
             digests: HashMap::with_capacity(log.len()),
             lasting: Vec::new(),
             newest: Vec::new(),
-            state: State::default(),
+            state: State { presenter, ..State::default() },
         };
         let mut newest = BTreeMap::new();
         // Who may see counts stands in the poll, as it was when it was opened.

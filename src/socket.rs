@@ -1,0 +1,78 @@
+//! The socket of a client: TCP, or, in tests alone, a pipe in memory whose other end is a simulated client. Owns nothing
+//! beside it and decides nothing. Written to by `outbox.rs`, read by `ws/`.
+
+#[cfg(test)]
+pub mod pipe;
+
+use std::io::{IoSlice, Result};
+
+use tokio::net::TcpStream;
+
+/// A connection to a client. Waiting for it is cancel safe.
+#[derive(Debug)]
+pub enum Socket {
+    /// As everybody comes.
+    Tcp(TcpStream),
+    /// As simulated clients come.
+    #[cfg(test)]
+    Pipe(pipe::Pipe),
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+/// Does the same with whichever it is.
+macro_rules! either {
+    ($self:ident, $socket:ident => $does:expr) => {
+        match $self {
+            Socket::Tcp($socket) => $does,
+            #[cfg(test)]
+            Socket::Pipe($socket) => $does,
+        }
+    };
+}
+
+impl Socket {
+    /// Waits until there is something to read, or the end.
+    ///
+    /// # Errors
+    /// Those of the socket, here and below.
+    pub async fn readable(&self) -> Result<()> {
+        either!(self, socket => socket.readable().await)
+    }
+
+    /// Waits until it takes more.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn writable(&self) -> Result<()> {
+        either!(self, socket => socket.writable().await)
+    }
+
+    /// Reads what is there; 0 at the end.
+    ///
+    /// # Errors
+    /// Those of the socket; `WouldBlock` where nothing is there.
+    pub fn try_read(&self, into: &mut [u8]) -> Result<usize> {
+        either!(self, socket => socket.try_read(into))
+    }
+
+    /// Writes as much as it takes.
+    ///
+    /// # Errors
+    /// Those of the socket; `WouldBlock` where it takes nothing.
+    pub fn try_write(&self, bytes: &[u8]) -> Result<usize> {
+        either!(self, socket => socket.try_write(bytes))
+    }
+
+    /// As [`Socket::try_write`], of several pieces in order.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> Result<usize> {
+        either!(self, socket => socket.try_write_vectored(pieces))
+    }
+}
