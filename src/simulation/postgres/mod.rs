@@ -111,14 +111,7 @@ impl Connection {
         }
         self.buffer.advance(length);
         self.world.thaw(self.instance).await;
-        match self.world.fate(&mut self.dice) {
-            Fate::Answered { before, .. } | Fate::Unreplicated { before } => sleep(before).await,
-            Fate::Silent { .. } => {
-                sleep(KEEPALIVE).await;
-                return Err(Over);
-            }
-            Fate::Refused { .. } | Fate::Cut { .. } => return Err(Over),
-        }
+        self.fate_without_effect().await?;
         self.out.welcome();
         self.out.ready();
         self.write.write_all(&self.out.take()).await?;
@@ -220,15 +213,23 @@ impl Connection {
         Ok(())
     }
 
-    async fn simple(&mut self, sql: &str, tell: &mpsc::Sender<String>) -> Result<(), Over> {
+    /// What becomes of something that changes nothing: it is answered, later perhaps, or the connection is over.
+    async fn fate_without_effect(&mut self) -> Result<(), Over> {
         match self.world.fate(&mut self.dice) {
-            Fate::Answered { before, .. } | Fate::Unreplicated { before } => sleep(before).await,
+            Fate::Answered { before, .. } | Fate::Unreplicated { before } => {
+                sleep(before).await;
+                Ok(())
+            }
             Fate::Silent { .. } => {
                 sleep(KEEPALIVE).await;
-                return Err(Over);
+                Err(Over)
             }
-            Fate::Refused { .. } | Fate::Cut { .. } => return Err(Over),
+            Fate::Refused { .. } | Fate::Cut { .. } => Err(Over),
         }
+    }
+
+    async fn simple(&mut self, sql: &str, tell: &mpsc::Sender<String>) -> Result<(), Over> {
+        self.fate_without_effect().await?;
         if sql.contains("pg_control_system") {
             let server = self.world.server.lock();
             self.out.texts(&["f", &server.place, &server.timeline.to_string()]);

@@ -17,11 +17,8 @@ impl Cluster {
     /// it answers.
     pub(crate) fn standby_of(primary: &Cluster, name: &str) -> Cluster {
         let mut standby = Cluster::prepare();
-        let port = primary.port().to_string();
-        let from =
-            ["-h", "127.0.0.1", "-p", &port, "-U", "plenum", "-X", "stream", "-c", "fast", "-R"];
-        standby.run("pg_basebackup", from);
-        standby.configure(&format!("cluster_name = '{name}'\nwal_retrieve_retry_interval = 100ms"));
+        standby.copy_to_follow(primary);
+        standby.configure(&as_standby(name));
         standby.start_again();
         standby
     }
@@ -37,14 +34,18 @@ impl Cluster {
                 false => fs::remove_file(entry.path()).unwrap(),
             }
         }
+        self.copy_to_follow(primary);
+        let own = format!("{settings}\n{}\n", as_standby(name));
+        fs::write(data.join("postgresql.conf"), own).unwrap();
+        self.start_again();
+    }
+
+    /// The files of `primary` as they are now, with what makes a standby of them.
+    fn copy_to_follow(&self, primary: &Cluster) {
         let port = primary.port().to_string();
         let from =
             ["-h", "127.0.0.1", "-p", &port, "-U", "plenum", "-X", "stream", "-c", "fast", "-R"];
         self.run("pg_basebackup", from);
-        let own =
-            format!("{settings}\ncluster_name = '{name}'\nwal_retrieve_retry_interval = 100ms\n");
-        fs::write(data.join("postgresql.conf"), own).unwrap();
-        self.start_again();
     }
 
     /// The files of a running cluster as they are now; nothing runs on them yet.
@@ -188,6 +189,11 @@ impl Cluster {
         let output = output.unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// The settings of the standby called `name`.
+fn as_standby(name: &str) -> String {
+    format!("cluster_name = '{name}'\nwal_retrieve_retry_interval = 100ms")
 }
 
 async fn yes(sql: &Client, question: &str) -> bool {

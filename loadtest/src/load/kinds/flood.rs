@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::votes::{self, Round, Spread, Voters};
+use super::votes::{self, Round};
 use crate::failure::Failure;
 use crate::load::check::Losses;
 use crate::load::sheet::millis;
@@ -135,34 +135,26 @@ async fn round(
     asked: &Parameters,
     flood: Option<Flood>,
 ) -> Result<Seen, Failure> {
-    let round = Round {
-        participants: asked.participants,
-        watchers: 0,
-        votes: asked.votes,
-        over: Duration::from_secs_f64(asked.seconds),
-        spread: Spread::Even,
-        voters: Voters::All,
-        seed: 1,
-        rest_per_second: 0,
-    };
+    let round = Round::even(asked.participants, asked.votes, asked.seconds);
     let name = flood.map_or("in peace", Flood::name);
     let ready = votes::prepare(stage, &round, name).await?;
     stage.now(name);
     let attempts = Arc::new(AtomicU64::new(0));
     let mut crowd = JoinSet::new();
     let url = stage.fleet.watch.urls().into_iter().next().unwrap_or_default();
-    for nth in 1..=flood.map_or(0, |_| asked.clients) {
-        let client = Client {
-            url: url.clone(),
-            source: stage
-                .fleet
-                .is_on_loopback()
-                .then(|| IpAddr::V4(Ipv4Addr::new(127, 66, 0, nth))),
-            code: ready.presenter.code.clone(),
-            every: Duration::from_secs_f64(f64::from(asked.clients) / f64::from(asked.per_second)),
-            attempts: Arc::clone(&attempts),
-        };
-        crowd.spawn(client.run(flood.unwrap_or(Flood::Codes)));
+    let every = Duration::from_secs_f64(f64::from(asked.clients) / f64::from(asked.per_second));
+    let on_loopback = stage.fleet.is_on_loopback();
+    if let Some(flood) = flood {
+        for nth in 1..=asked.clients {
+            let client = Client {
+                url: url.clone(),
+                source: on_loopback.then(|| IpAddr::V4(Ipv4Addr::new(127, 66, 0, nth))),
+                code: ready.presenter.code.clone(),
+                every,
+                attempts: Arc::clone(&attempts),
+            };
+            crowd.spawn(client.run(flood));
+        }
     }
     sleep(SETTLE).await;
     stage.meter.take()?;

@@ -266,28 +266,22 @@ impl Voter {
         loop {
             let next = self.schedule.as_slice().first().map(|due| due.at);
             let again = self.pending.values().filter_map(|one| one.again).min();
-            let Some(wake) = [next, again].into_iter().flatten().min() else {
-                if self.pending.is_empty() {
-                    break;
-                }
-                let text = self.heard().await?;
-                self.take(&text)?;
-                continue;
-            };
+            let wake = [next, again].into_iter().flatten().min();
+            if wake.is_none() && self.pending.is_empty() {
+                break;
+            }
             tokio::select! {
                 text = self.member.next_or_code() => {
                     let text = text?.map_err(closed)?;
                     self.take(&text)?;
                 }
-                () = sleep_until(wake.into()) => self.send_what_is_due().await,
+                () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
+                    self.send_what_is_due().await;
+                }
             }
         }
         self.member.leave().await;
         Ok((self.story, self.tally))
-    }
-
-    async fn heard(&mut self) -> Result<bytes::BytesMut, Failure> {
-        self.member.next_or_code().await?.map_err(closed)
     }
 
     async fn send_what_is_due(&mut self) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::votes::{self, Round, Spread, Voters};
+use super::votes::{self, Round};
 use crate::failure::Failure;
 use crate::load::check::Losses;
 use crate::load::stage::Stage;
@@ -34,16 +34,7 @@ struct Parameters {
 
 pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
     let asked: Parameters = stage.scenario.parameters()?;
-    let round = Round {
-        participants: asked.participants,
-        watchers: 0,
-        votes: asked.votes,
-        over: Duration::from_secs_f64(asked.seconds),
-        spread: Spread::Even,
-        voters: Voters::All,
-        seed: 1,
-        rest_per_second: 0,
-    };
+    let round = Round::even(asked.participants, asked.votes, asked.seconds);
     let ready = votes::prepare(stage, &round, "two instances").await?;
     stage.meter.take()?;
     let timetable = votes::timetable(&ready, &round);

@@ -80,6 +80,22 @@ pub(super) struct Round {
     pub(super) rest_per_second: u32,
 }
 
+impl Round {
+    /// Everybody votes, one after the other, and nobody else looks on.
+    pub(super) fn even(participants: u32, votes: u32, seconds: f64) -> Round {
+        Round {
+            participants,
+            watchers: 0,
+            votes,
+            over: Duration::from_secs_f64(seconds),
+            spread: Spread::Even,
+            voters: Voters::All,
+            seed: 1,
+            rest_per_second: 0,
+        }
+    }
+}
+
 /// Everything ready for the first vote.
 #[derive(Debug)]
 pub(super) struct Ready {
