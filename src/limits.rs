@@ -148,6 +148,10 @@ pub const RING_FRAMES_MAX: usize = 256;
 pub const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sockets written by a fan-out shard before it lets others run.
 pub const WRITES_PER_TURN_MAX: usize = 128;
+/// A round of fan-out as long as this, some 400 sockets, is worth a rest after it; it is also what the clock can tell apart.
+pub const FAN_OUT_REST_MIN: Duration = Duration::from_millis(1);
+/// The longest rest between two rounds of fan-out: a twentieth of what people see as immediate.
+pub const FAN_OUT_REST_MAX: Duration = Duration::from_millis(5);
 /// Events read for one session at a time.
 pub const EVENTS_READ_MAX: i64 = 500;
 /// Events of one page of a replay.

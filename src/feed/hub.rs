@@ -4,17 +4,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
 use super::mark::Mark;
 use super::since::Since;
 use super::watched::Watched;
 use crate::domain::Audience;
 use crate::drain::{Drain, Phase};
-use crate::limits::WRITES_PER_TURN_MAX;
+use crate::limits::{FAN_OUT_REST_MAX, FAN_OUT_REST_MIN, WRITES_PER_TURN_MAX};
 use crate::metrics::Metrics;
 use crate::mutation::mutation;
 use crate::outbox::Outbox;
@@ -104,6 +106,16 @@ struct News {
     since: Option<Since>,
 }
 
+impl Shard {
+    /// After a round that took long, and during which more came: as long again, up to a limit. What comes meanwhile leaves
+    /// together in the next round, in one write per socket, and whoever else needs the worker gets it. Cancel safe.
+    async fn rest_after(&self, round: Duration) {
+        if round >= FAN_OUT_REST_MIN && !self.news.lock().is_empty() {
+            sleep(round.min(FAN_OUT_REST_MAX)).await;
+        }
+    }
+}
+
 impl Hub {
     pub(super) fn start(shards: usize, drain: &Drain, metrics: &Arc<Metrics>) -> Arc<Self> {
         let shards = (0..shards).map(|_| Shard::default()).collect();
@@ -143,9 +155,11 @@ impl Hub {
                     () = shard.wake.notified() => continue,
                 }
             }
+            let begun = Instant::now();
             for one in news {
                 self.offer(number, &one).await;
             }
+            shard.rest_after(begun.elapsed()).await;
         }
     }
 
