@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -65,11 +66,7 @@ impl Drain {
     /// Spawns the task of one client's connection. Cancel safe: the task lives on.
     #[expect(clippy::disallowed_methods, reason = "the one place where clients' tasks are spawned")]
     pub fn spawn_client(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let counted = self.count();
-        tokio::spawn(self.clients.track_future(async move {
-            let _counted = counted;
-            future.await;
-        }));
+        tokio::spawn(self.clients.track_future(self.counted(future)));
     }
 
     /// Spawns a short piece of work that must be finished before the process ends.
@@ -78,11 +75,7 @@ impl Drain {
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        let counted = self.count();
-        tokio::spawn(self.background.track_future(async move {
-            let _counted = counted;
-            future.await
-        }))
+        tokio::spawn(self.background.track_future(self.counted(future)))
     }
 
     /// Spawns what drives a connection of the pool: neither counted nor waited for, since it ends with its connection.
@@ -113,9 +106,14 @@ impl Drain {
         });
     }
 
-    fn count(&self) -> Counted {
+    /// Not an async block, which would hold the future twice: once as what it was given, and once as what it waits for.
+    fn counted<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         self.alive.inc();
-        Counted(self.alive.clone())
+        let counted = Counted(self.alive.clone());
+        future.map(move |output| {
+            drop(counted);
+            output
+        })
     }
 
     /// The phase now.

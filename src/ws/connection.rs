@@ -43,7 +43,8 @@ pub(crate) async fn run(edge: Arc<Edge>, socket: Socket, early: Bytes, from: IpA
             match Box::pin(enter(&edge, &outbox, early, from).instrument(span)).await {
                 Ok((decoder, reader)) => {
                     let client = Client::new(outbox.clone());
-                    Box::pin(Connection::new(&edge, decoder, client, reader).run()).await
+                    let mut connection = Box::new(Connection::new(&edge, decoder, client, reader));
+                    Box::pin(connection.run()).await
                 }
                 Err(ended) => ended,
             }
@@ -172,7 +173,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn run(mut self) -> Ended {
+    async fn run(&mut self) -> Ended {
         let draining = self.edge.drain.draining();
         // What came in one packet with the hello.
         let mut flow = self.feed(&mut []);
