@@ -4,11 +4,13 @@
 #[cfg(test)]
 pub mod pipe;
 
+use std::future::poll_fn;
 use std::io::{IoSlice, Result};
 
 use tokio::net::TcpStream;
 
-/// A connection to a client. Waiting for it is cancel safe.
+/// A connection to a client. Waiting for it is cancel safe, for one task at a time, since it keeps one waker each way: a
+/// waiting future then holds nothing, of which there is one or two per connection.
 #[derive(Debug)]
 pub enum Socket {
     /// As everybody comes.
@@ -40,16 +42,16 @@ impl Socket {
     ///
     /// # Errors
     /// Those of the socket, here and below.
-    pub async fn readable(&self) -> Result<()> {
-        either!(self, socket => socket.readable().await)
+    pub fn readable(&self) -> impl Future<Output = Result<()>> {
+        poll_fn(|context| either!(self, socket => socket.poll_read_ready(context)))
     }
 
     /// Waits until it takes more.
     ///
     /// # Errors
     /// Those of the socket.
-    pub async fn writable(&self) -> Result<()> {
-        either!(self, socket => socket.writable().await)
+    pub fn writable(&self) -> impl Future<Output = Result<()>> {
+        poll_fn(|context| either!(self, socket => socket.poll_write_ready(context)))
     }
 
     /// Reads what is there; 0 at the end.

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use serde_json::Value;
 
-use crate::socket::pipe::Pipe;
+use crate::socket::Socket;
 
 /// What came.
 pub(super) enum Heard {
@@ -17,13 +17,13 @@ pub(super) enum Heard {
 }
 
 pub(super) struct Line {
-    pipe: Pipe,
+    socket: Socket,
     held: Vec<u8>,
 }
 
 impl Line {
-    pub(super) fn over(pipe: Pipe) -> Self {
-        Self { pipe, held: Vec::new() }
+    pub(super) fn over(socket: Socket) -> Self {
+        Self { socket, held: Vec::new() }
     }
 
     /// Sends a text message, all of it.
@@ -51,13 +51,13 @@ impl Line {
         frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
-            match self.pipe.try_write(rest) {
+            match self.socket.try_write(rest) {
                 Ok(written) => rest = &rest[written..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     tokio::select! {
                         biased;
-                        _ = self.pipe.readable() => if !self.fill() { return },
-                        _ = self.pipe.writable() => {}
+                        _ = self.socket.readable() => if !self.fill() { return },
+                        _ = self.socket.writable() => {}
                     }
                 }
                 Err(_) => return, // heard of when it is read
@@ -77,7 +77,7 @@ impl Line {
                 }
                 continue;
             }
-            let _ = self.pipe.readable().await;
+            let _ = self.socket.readable().await;
             if !self.fill() {
                 return Heard::Ended;
             }
@@ -87,7 +87,7 @@ impl Line {
     /// Takes what is there; `false` at the end.
     fn fill(&mut self) -> bool {
         let mut buffer = [0; 2_048];
-        match self.pipe.try_read(&mut buffer) {
+        match self.socket.try_read(&mut buffer) {
             Ok(0) | Err(_) => false,
             Ok(read) => {
                 self.held.extend_from_slice(&buffer[..read]);
@@ -100,7 +100,7 @@ impl Line {
     fn pong(&self, payload: &[u8]) {
         let mut frame = vec![0x8A, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
         frame.extend_from_slice(payload);
-        let _ = self.pipe.try_write(&frame);
+        let _ = self.socket.try_write(&frame);
     }
 
     fn frame(&mut self) -> Option<(u8, Vec<u8>)> {

@@ -136,9 +136,9 @@ impl Person {
         loop {
             let ended = match self.stage.pick(&mut self.dice) {
                 Some(instance) => {
-                    let pipe = self.stage.connect(&instance, self.manner.room);
+                    let socket = self.stage.connect(&instance, self.manner.room);
                     self.note(|| format!("comes to i{}", instance.number));
-                    let mut line = Line::over(pipe);
+                    let mut line = Line::over(socket);
                     tokio::select! {
                         biased;
                         () = instance.gone.cancelled() => Ended::Cut,

@@ -24,7 +24,7 @@ use crate::config::{Config, LogForm, Scale};
 use crate::drain::{Drain, Phase};
 use crate::metrics::Metrics;
 use crate::socket::Socket;
-use crate::socket::pipe::{Pipe, pipe};
+use crate::socket::pipe::pipe;
 use crate::store::Store;
 use crate::store::connection::Database;
 use crate::store::history::{Evidence, History};
@@ -167,12 +167,12 @@ impl Stage {
     }
 
     /// Connects a client; what it has not read is bounded by `room`.
-    pub(super) fn connect(&self, instance: &Instance, room: usize) -> Pipe {
+    pub(super) fn connect(&self, instance: &Instance, room: usize) -> Socket {
         let (near, far) = pipe(room);
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let connection = ws::run_connection(
             instance.edge.clone(),
-            Socket::Pipe(far),
+            far,
             Bytes::new(),
             from,
             tracing::Span::none(),
