@@ -8,6 +8,7 @@
 //! ```
 //! Called by `ws` and `http` to follow a session; fed by whoever commits, through [`Feed::offer`].
 
+mod attendance;
 mod hub;
 mod live;
 mod mark;

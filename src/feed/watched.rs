@@ -1,13 +1,14 @@
 //! One session that is watched here: its live state, the results that wait for their turn, its two rings and who follows
 //! them. Everything that changes order happens under its one lock, and nothing waits there. Owned by `feed/mod.rs`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::attendance::Attendance;
 use super::hub::Members;
 use super::live::{LiveState, Unfit};
 use super::since::Since;
@@ -58,15 +59,7 @@ struct State {
     scheduled: Option<Instant>,
     /// Encoded for participants, as of a seq and a number of them.
     welcome: Option<(Seq, usize, Arc<str>)>,
-    /// Participants with a stream here, by mark, and how many streams each has.
-    here: HashMap<i64, usize>,
-    /// Participants with a stream on other instances, by mark.
-    elsewhere: HashSet<i64>,
-    /// Who is here has changed since the others were told.
-    untold: bool,
-    /// The number last sent.
-    shown: usize,
-    newcomers: bool,
+    attendance: Attendance,
     subscribers: usize,
     idle_since: Instant,
     /// Taken out of the feed: nobody may begin to follow it.
@@ -117,11 +110,7 @@ impl Watched {
             turn: Turn::default(),
             scheduled: None,
             welcome: None,
-            here: HashMap::new(),
-            elsewhere: HashSet::new(),
-            untold: false,
-            shown: usize::MAX,
-            newcomers: false,
+            attendance: Attendance::default(),
             subscribers: 0,
             idle_since: Instant::now(),
             retired: false,
@@ -276,7 +265,7 @@ impl Watched {
         let seq = state.live.seq;
         let cursor =
             Cursor { next: self.channel(audience).ring.head(), floor: seq, seen_presence: false };
-        let shown = if state.shown == usize::MAX { state.participants() } else { state.shown };
+        let shown = state.attendance.shown();
         if audience == Audience::Participants
             && let Some((at, participants, text)) = &state.welcome
             && (*at, *participants) == (seq, shown)
@@ -335,11 +324,7 @@ impl Watched {
             return false;
         }
         state.subscribers += 1;
-        state.newcomers = true;
-        if let Some(participant) = participant {
-            *state.here.entry(mark(participant)).or_default() += 1;
-            state.untold = true;
-        }
+        state.attendance.enter(participant);
         true
     }
 
@@ -347,56 +332,40 @@ impl Watched {
         let mut state = self.state.lock();
         state.subscribers -= 1;
         state.idle_since = Instant::now();
-        if let Some(participant) = participant
-            && let Some(streams) = state.here.get_mut(&mark(participant))
-        {
-            *streams -= 1;
-            if *streams == 0 {
-                state.here.remove(&mark(participant));
-                state.untold = true;
-            }
-        }
+        state.attendance.leave(participant);
     }
 
     /// Distinct participants with a stream on any instance.
     #[must_use]
     pub fn participants(&self) -> usize {
-        self.state.lock().participants()
+        self.state.lock().attendance.everywhere()
     }
 
     /// Distinct participants with a stream here.
     pub(super) fn participants_here(&self) -> usize {
-        self.state.lock().here.len()
+        self.state.lock().attendance.here()
     }
 
     /// Who is here, by mark, if that has changed since it was last asked for, or `again`.
     pub(super) fn take_untold(&self, again: bool) -> Option<Vec<i64>> {
-        let mut state = self.state.lock();
-        let untold = std::mem::take(&mut state.untold) || (again && !state.here.is_empty());
-        untold.then(|| state.here.keys().copied().collect())
+        self.state.lock().attendance.take_untold(again)
     }
 
     /// The others were not told after all.
     pub(super) fn untell(&self) {
-        self.state.lock().untold = true;
+        self.state.lock().attendance.untell();
     }
 
     /// Who is on other instances, by mark.
     pub(super) fn set_elsewhere(&self, marks: HashSet<i64>) {
-        self.state.lock().elsewhere = marks;
+        self.state.lock().attendance.set_elsewhere(marks);
     }
 
     /// Pushes the number of participants where it moved, or somebody has not had it yet.
     pub(super) fn publish_presence(&self) -> bool {
-        let state = &mut *self.state.lock();
-        let participants = state.participants();
-        let moved = state.shown != participants;
-        if !moved && !state.newcomers {
-            return false;
-        }
-        state.shown = participants;
-        state.newcomers = false;
-        let frame = framed(Content::Presence { moved }, &outbound::presence(state.shown));
+        let mut state = self.state.lock();
+        let Some((participants, moved)) = state.attendance.take_news() else { return false };
+        let frame = framed(Content::Presence { moved }, &outbound::presence(participants));
         self.channels.iter().for_each(|channel| channel.ring.push(frame.clone()));
         true
     }
@@ -412,17 +381,6 @@ impl Watched {
     pub(super) fn retire(&self) {
         self.state.lock().retired = true;
     }
-}
-
-impl State {
-    fn participants(&self) -> usize {
-        self.here.len() + self.elsewhere.iter().filter(|mark| !self.here.contains_key(mark)).count()
-    }
-}
-
-/// 64 bits of a participant's id, 62 of them random: enough to count by, over instances too.
-fn mark(participant: ParticipantId) -> i64 {
-    participant.0.as_u64_pair().1.cast_signed()
 }
 
 fn framed(content: Content, text: &str) -> Frame {

@@ -70,7 +70,7 @@ impl Pipe {
         }
         let taken = flow.bytes.len().min(into.len());
         into.iter_mut().zip(flow.bytes.drain(..taken)).for_each(|(to, from)| *to = from);
-        flow.writer.take().map(Waker::wake);
+        wake(&mut flow.writer);
         Ok(taken)
     }
 
@@ -82,7 +82,7 @@ impl Pipe {
             room => {
                 let taken = room.min(bytes.len());
                 flow.bytes.extend(&bytes[..taken]);
-                flow.reader.take().map(Waker::wake);
+                wake(&mut flow.reader);
                 Ok(taken)
             }
         }
@@ -96,7 +96,14 @@ impl Pipe {
 impl Flow {
     fn end(&mut self) {
         self.over = true;
-        self.reader.take().into_iter().chain(self.writer.take()).for_each(Waker::wake);
+        wake(&mut self.reader);
+        wake(&mut self.writer);
+    }
+}
+
+fn wake(waiting: &mut Option<Waker>) {
+    if let Some(waker) = waiting.take() {
+        waker.wake();
     }
 }
 

@@ -1,0 +1,126 @@
+//! Who has a stream open in one session, here and on other instances, and what of it has been told to whom. Knows no
+//! sockets and no clock. Owned by `watched.rs`, under its lock; `presence.rs` carries it between instances.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::domain::ParticipantId;
+
+/// Participants of one session, each by mark.
+#[derive(Debug, Default)]
+pub(super) struct Attendance {
+    /// Those with a stream here, and how many streams each has.
+    here: HashMap<i64, usize>,
+    /// Those with a stream on other instances.
+    elsewhere: HashSet<i64>,
+    /// Who is here has changed since the other instances were told.
+    untold: bool,
+    /// The number that clients were sent last.
+    shown: Option<usize>,
+    /// Somebody came who has not been sent it.
+    newcomers: bool,
+}
+
+impl Attendance {
+    /// A stream opens; `None`: a presenter's, who is not counted but wants to know.
+    pub(super) fn enter(&mut self, participant: Option<ParticipantId>) {
+        self.newcomers = true;
+        if let Some(participant) = participant {
+            *self.here.entry(mark(participant)).or_default() += 1;
+            self.untold = true;
+        }
+    }
+
+    /// A stream closes.
+    pub(super) fn leave(&mut self, participant: Option<ParticipantId>) {
+        if let Some(participant) = participant
+            && let Some(streams) = self.here.get_mut(&mark(participant))
+        {
+            *streams -= 1;
+            if *streams == 0 {
+                self.here.remove(&mark(participant));
+                self.untold = true;
+            }
+        }
+    }
+
+    /// Distinct participants, on any instance.
+    pub(super) fn everywhere(&self) -> usize {
+        self.here.len() + self.elsewhere.iter().filter(|mark| !self.here.contains_key(mark)).count()
+    }
+
+    /// Distinct participants here.
+    pub(super) fn here(&self) -> usize {
+        self.here.len()
+    }
+
+    /// The number that a newcomer is shown: what the others see, so that it moves for all at once.
+    pub(super) fn shown(&self) -> usize {
+        self.shown.unwrap_or_else(|| self.everywhere())
+    }
+
+    /// Who is here, if that has changed since it was last asked for, or `again`.
+    pub(super) fn take_untold(&mut self, again: bool) -> Option<Vec<i64>> {
+        let untold = std::mem::take(&mut self.untold) || (again && !self.here.is_empty());
+        untold.then(|| self.here.keys().copied().collect())
+    }
+
+    /// The others were not told after all.
+    pub(super) fn untell(&mut self) {
+        self.untold = true;
+    }
+
+    /// Who is on other instances.
+    pub(super) fn set_elsewhere(&mut self, marks: HashSet<i64>) {
+        self.elsewhere = marks;
+    }
+
+    /// The number to send now, and whether it moved; `None` where everybody has it.
+    pub(super) fn take_news(&mut self) -> Option<(usize, bool)> {
+        let now = self.everywhere();
+        let moved = self.shown != Some(now);
+        let newcomers = std::mem::take(&mut self.newcomers);
+        self.shown = Some(now);
+        (moved || newcomers).then_some((now, moved))
+    }
+}
+
+/// 64 bits of a participant's id, 62 of them random: enough to count by, over instances too.
+fn mark(participant: ParticipantId) -> i64 {
+    participant.0.as_u64_pair().1.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_participant_counts_once_however_many_streams_it_has_and_wherever() {
+        let mut attendance = Attendance::default();
+        let [ada, ben] = [1, 2].map(|n| ParticipantId(Uuid::from_u128(n)));
+        for participant in [Some(ada), Some(ada), Some(ben), None] {
+            attendance.enter(participant);
+        }
+        attendance.set_elsewhere(HashSet::from([mark(ben), 3]));
+        assert_eq!((attendance.here(), attendance.everywhere()), (2, 3));
+        attendance.leave(Some(ada));
+        assert_eq!(attendance.here(), 2);
+        attendance.leave(Some(ada));
+        assert_eq!((attendance.here(), attendance.everywhere()), (1, 2));
+    }
+
+    #[test]
+    fn a_number_is_news_when_it_moved_and_to_those_who_have_had_none() {
+        let mut attendance = Attendance::default();
+        attendance.enter(None);
+        assert_eq!(attendance.take_news(), Some((0, true)));
+        assert_eq!(attendance.take_news(), None);
+        attendance.enter(None);
+        assert_eq!(attendance.take_news(), Some((0, false)));
+        attendance.enter(Some(ParticipantId(Uuid::from_u128(1))));
+        assert_eq!(attendance.shown(), 0);
+        assert_eq!(attendance.take_news(), Some((1, true)));
+        assert_eq!(attendance.shown(), 1);
+    }
+}
