@@ -1,40 +1,43 @@
 #!/usr/bin/env bash
 # Every file of deploy/ is looked at by the tool that knows it: promtool (rules and their unit tests, configuration),
 # kustomize and the schemas of Kubernetes, the schema of Compose, Grafana's types, systemd-analyze, a run of the topology, and
-# a small run of the orchestrator's loop.
+# a small run of the orchestrator's loop. So are the workflows beside it. tests/it/runbook.rs sees that no file is forgotten.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tools=target/deploy-tools
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-if ! "$tools/bin/python" -c 'import compose_spec, grafana_foundation_sdk, kubernetes_validate' 2>/dev/null; then
+if ! "$tools/bin/python" -c 'import check_jsonschema, grafana_foundation_sdk, kubernetes_validate' 2>/dev/null || [ ! -x "$tools/bin/zizmor" ]; then
     python3 -m venv "$tools"
-    "$tools/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 compose-spec==0.2.1 pyyaml \
-        'grafana-foundation-sdk==1769699998!10.1.0'
+    "$tools/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 check-jsonschema==0.39.0 \
+        zizmor==1.32.0 pyyaml 'grafana-foundation-sdk==1769699998!10.1.0'
 fi
 
 promtool check config deploy/prometheus/prometheus.yml
 promtool test rules deploy/prometheus/alerts_test.yml
 
-"$tools/bin/python" - deploy/compose.yml <<'PY'
-import sys, yaml, compose_spec
-text = open(sys.argv[1]).read()
-plain = yaml.safe_load(text)  # merges what << names
-for name in [name for name in plain if name.startswith("x-")]:
-    del plain[name]
-compose_spec.PyCompose.from_yaml(yaml.safe_dump(plain)).validate()
-typo = yaml.safe_dump(plain).replace("stop_grace_period", "stop_grase_period")
-try:
-    compose_spec.PyCompose.from_yaml(typo)
-except ValueError:
-    print("compose.yml: valid; a misspelt key would not be")
-else:
-    sys.exit("the schema of Compose lets anything pass")
-for folder in ("prometheus", "grafana/provisioning"):
-    import glob
-    for name in glob.glob(f"deploy/{folder}/*.yml"):
-        yaml.safe_load(open(name))
+# Schemas that come with the tool; a misspelt key has to be seen, or the file was not looked at.
+fits() { "$tools/bin/check-jsonschema" --quiet --builtin-schema "vendor.$1" "${@:2}"; }
+fits compose-spec deploy/compose.yml
+fits github-workflows .github/workflows/*.yml
+sed 's/stop_grace_period/stop_grase_period/' deploy/compose.yml >"$work/compose.yml"
+sed 's/runs-on/run-on/' .github/workflows/release.yml >"$work/workflow.yml"
+if fits compose-spec "$work/compose.yml" >/dev/null || fits github-workflows "$work/workflow.yml" >/dev/null; then
+    echo 'the schemas of Compose or of workflows let anything pass' >&2 && exit 1
+fi
+"$tools/bin/zizmor" --offline --no-progress --quiet .github/workflows
+echo 'compose.yml and the workflows: valid; a misspelt key would not be'
+
+# Of Grafana's provisioning there is no schema; that it is YAML, and names folders and addresses that Compose gives it.
+"$tools/bin/python" - <<'PY'
+import sys, yaml
+read = lambda name: yaml.safe_load(open(f"deploy/{name}"))
+services = read("compose.yml")["services"]
+folder = read("grafana/provisioning/dashboards.yml")["providers"][0]["options"]["path"]
+url = read("grafana/provisioning/datasources.yml")["datasources"][0]["url"]
+if f"./grafana:{folder}:ro" not in services["grafana"]["volumes"] or url != "http://prometheus:9090" or "prometheus" not in services:
+    sys.exit(f"Grafana's provisioning names what Compose does not give it: {folder}, {url}")
 PY
 
 # Grafana's own types: what they do not know is lost when a dashboard is read and written again.
@@ -84,17 +87,7 @@ for folder in deploy/kubernetes/base deploy/kubernetes/overlays/*; do
     echo "kubernetes/$name: $(grep -c passed <<<"$said") kinds valid"
 done
 
-if command -v systemd-analyze >/dev/null 2>&1; then
-    # The executable is not installed here, and verify wants one.
-    cp deploy/systemd/plenum.socket "$work/"
-    sed "s|/usr/local/bin/plenum|$(command -v true)|" deploy/systemd/plenum.service >"$work/plenum.service"
-    said=$(systemd-analyze verify "$work/plenum.service" "$work/plenum.socket" 2>&1) || { printf '%s\n' "$said" >&2 && exit 1; }
-    [ -z "$(grep -F "$work" <<<"$said" || true)" ] || { printf '%s\n' "$said" >&2 && exit 1; }
-    systemd-analyze security --offline=true --threshold=20 "$work/plenum.service" | tail -n 1
-else
-    echo 'systemd-analyze is not here, so the unit is not checked'
-fi
-
+scripts/systemd-check.sh
 scripts/topology-check.sh
 
 # The orchestrator's loop, small: instances are started and drained as the signal says. Its figures are of a debug build.

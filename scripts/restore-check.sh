@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The backup and restore of docs/OPERATING.md, with its own commands: a session is voted in, backed up, voted in again, and
-# restored; votes of the backup are there and counted, and a client that saw more than the backup holds gets the snapshot.
+# The backup and restore of docs/OPERATING.md, and what operators do with data, with its own commands: a session is voted
+# in, backed up, voted in again, and restored; votes of the backup are there and counted, and a client that saw more than the
+# backup holds gets the snapshot. Then it is listed, exported and erased.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -45,8 +46,6 @@ vote() {
 }
 # The first line of the stream is the welcome.
 welcome() { as "$presenter" -N --max-time 5 "$base/v1/sessions/$session/stream$1" 2>/dev/null | sed -n '/^data:/{p;q}' || true; }
-# The block of the runbook, with the names that this check has.
-commands() { awk '/^## Backup and restore/ { in_part = 1 } in_part && /^```$/ { exit } block { print } in_part && /^```sh$/ { block = 1 }' docs/OPERATING.md; }
 
 PLENUM_DATABASE_URL=$(scripts/postgres.sh start "$work/postgres")
 export PLENUM_DATABASE_URL
@@ -60,8 +59,7 @@ as "$presenter" -o /dev/null "$base/v1/sessions/$session/polls" -d '{"kind":"cho
 as "$presenter" -o /dev/null -X POST "$base/v1/sessions/$session/polls/1/open"
 vote && vote
 
-commands >"$work/commands.sh"
-[ "$(wc -l <"$work/commands.sh")" -ge 2 ] || { echo 'restore: the commands were not found in the runbook' >&2 && exit 1; }
+scripts/runbook.sh restore >"$work/commands.sh"
 pushd "$work" >/dev/null
 head -n 1 "$work/commands.sh" | bash -euo pipefail
 popd >/dev/null
@@ -83,5 +81,16 @@ new=$(field epoch <<<"$back")
 vote
 results=$(as "$presenter" "$base/v1/sessions/$session/polls/1/results")
 grep -q '"votes":3' <<<"$results" || { echo "restore: it does not go on: $results" >&2 && exit 1; }
+
+# What operators do with data, by its own block, with a session that is there.
+mkdir "$work/programs" && ln -s "$plenum" "$work/programs/plenum"
+scripts/runbook.sh admin | sed "s/SESSION/$session/" >"$work/admin.sh"
+export PLENUM_DATABASE_URL=${PLENUM_DATABASE_URL/\/plenum\?/\/restored?}
+pushd "$work" >/dev/null
+PATH=$work/programs:$PATH bash -euo pipefail admin.sh
+[ "$(wc -l <session.csv)" -eq 4 ] || { echo 'restore: not a line for each vote' >&2 && cat session.csv >&2 && exit 1; }
+popd >/dev/null
+gone=$(curl -s -o /dev/null -w '%{http_code}' "$base/v1/sessions/$session" -H "Authorization: Bearer $presenter")
+case $gone in 401 | 404) ;; *) echo "restore: an erased session answers $gone" >&2 && exit 1 ;; esac
 stop
-echo 'restore: the votes of the backup are there, clients of the old history get the snapshot, voting goes on'
+echo 'restore: the votes of the backup are there, clients of the old history get the snapshot, voting goes on; sessions are listed, exported, erased'

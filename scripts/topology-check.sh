@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
-# The topology of deploy/compose.yml without containers, from the same files: PostgreSQL, two instances, HAProxy with
-# deploy/haproxy/haproxy.cfg, Prometheus with deploy/prometheus. A vote goes in by the balancer; Prometheus sees both instances
-# and evaluates the alerts; then an instance is drained and the balancer serves on. Left out: Grafana, which Debian lacks.
+# The first deployment of docs/OPERATING.md, "On one machine, from nothing": its blocks are run as they stand there, but for
+# ports, in a folder of their own. It is the topology of deploy/compose.yml, from the same files: PostgreSQL, two instances,
+# HAProxy, Prometheus. Then a vote goes in by the balancer; Prometheus sees both instances and evaluates the alerts; an instance
+# is drained and the balancer serves on; every panel of the dashboards shows a number. Left out: Grafana itself.
 set -euo pipefail
+[ -n "${TOPOLOGY_TIMED:-}" ] || TOPOLOGY_TIMED=1 exec timeout 240 "$0" # the runbook's loops have no end of their own
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-plenum=${PLENUM:-$PWD/${CARGO_TARGET_DIR:-target}/debug/plenum}
+root=$PWD
+built=$PWD/${CARGO_TARGET_DIR:-target}/debug
 work=$(mktemp -d)
 chmod 755 "$work"
-started=()
 finish() {
-    local status=$?
-    for pid in ${started[@]+"${started[@]}"}; do
+    local status=$? pid
+    for pid in $(jobs -p); do
         kill -KILL "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
-    [ ! -d "$work/postgres/data" ] || scripts/postgres.sh stop "$work/postgres" || true
-    [ "$status" -eq 0 ] || { echo 'topology: FAILED' >&2 && tail -n 15 "$work"/*.log >&2; }
+    [ ! -f "$work/try/postgres/data/postmaster.pid" ] || scripts/postgres.sh stop "$work/try/postgres" || true
+    [ "$status" -eq 0 ] || { echo 'topology: FAILED' >&2 && tail -n 15 "$work"/*.log "$work"/try/*.log >&2; }
+    cd /
     rm -rf "$work"
     exit "$status"
 }
@@ -31,56 +34,40 @@ until_true() {
         sleep 0.2
     done
 }
-free_port() {
-    local port
-    while port=$((20000 + RANDOM % 12000)); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# The first four digits of three free ports that end with 0, 1 and 2.
+free_ports() {
+    local first
+    while first=$((2000 + RANDOM % 1200)); do
+        if is_free "${first}0" && is_free "${first}1" && is_free "${first}2"; then break; fi
     done
-    echo "$port"
+    echo "$first"
 }
 field() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p"; }
 
-url=$(scripts/postgres.sh start "$work/postgres")
-balancer=$(free_port)
-for n in 1 2; do
-    listen[n]=127.0.0.1:$(free_port)
-    ops[n]=127.0.0.1:$(free_port)
-    agent[n]=127.0.0.1:$(free_port)
-    behind=(--trusted-proxy 127.0.0.1)
-    [ ! -f deploy/haproxy/haproxy.cfg ] ||
-        behind+=(--proxy-protocol --agent-listen "${agent[n]}" --drain-notice-seconds 4)
-    PLENUM_API_KEY=topology "$plenum" serve --database-url "$url" --listen "${listen[n]}" --ops-listen "${ops[n]}" \
-        --instance-id "plenum-$n" --log json --drain-seconds 6 "${behind[@]}" 2>"$work/plenum-$n.log" &
-    instance[n]=$!
-    started+=($!)
-    until_true "plenum-$n is ready" "$plenum" health --ops-listen "${ops[n]}" 2>/dev/null
-done
-
-# HAProxy is given addresses by the variables that deploy/compose.yml sets; the ports differ, since all run on one host here.
-if [ -f deploy/haproxy/haproxy.cfg ]; then
-    PLENUM_1=${listen[1]} PLENUM_1_OPS_PORT=${ops[1]#*:} PLENUM_1_AGENT_PORT=${agent[1]#*:} \
-        PLENUM_2=${listen[2]} PLENUM_2_OPS_PORT=${ops[2]#*:} PLENUM_2_AGENT_PORT=${agent[2]#*:} \
-        PLENUM_BIND=127.0.0.1:$balancer PLENUM_SYSLOG=stderr PLENUM_HAPROXY_SOCKET="$work/haproxy.sock" PLENUM_HAPROXY_AS_CALLER=1 PLENUM_MAXCONN=500 \
-        haproxy -f deploy/haproxy/haproxy.cfg 2>"$work/haproxy.log" &
-    started+=($!)
-    base=http://127.0.0.1:$balancer
-    until_true 'HAProxy serves' curl -fsS -o /dev/null "$base/v1/openapi.json" 2>/dev/null
-else
-    echo 'topology: no deploy/haproxy/haproxy.cfg, so the instances are called directly'
-    base=http://${listen[1]}
-fi
-
-# The one thing that differs for Prometheus is how it finds the instances: there is no DNS with both here.
-web=127.0.0.1:$(free_port)
-cp deploy/prometheus/alerts.yml "$work/"
-sed '/dns_sd_configs/,$d' deploy/prometheus/prometheus.yml >"$work/prometheus.yml"
-printf '    static_configs: [{targets: ["%s", "%s"]}]\n' "${ops[1]}" "${ops[2]}" >>"$work/prometheus.yml"
-sed -i 's/_interval: .*s$/_interval: 1s/' "$work/prometheus.yml"
-prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/tsdb" --web.listen-address="$web" \
-    >"$work/prometheus.log" 2>&1 &
-started+=($!)
-
-created=$(curl -fsS "$base/v1/sessions" -H 'Authorization: Bearer topology' -d '{"title":"Topology"}')
+# What an operator has before the first command: the source and what `make static` made, here of the debug build.
+mkdir -p "$work/target/static"
+cp -r deploy "$work/deploy"
+sed -i 's/_interval: .*s$/_interval: 1s/' "$work/deploy/prometheus/prometheus.yml"
+ln -s "$root/scripts" "$work/scripts"
+ln -s "$built/plenum" "$work/target/static/plenum"
+cd "$work"
+listen=$(free_ports) ops=$(free_ports) agent=$(free_ports) front=$(free_ports)0 prometheus=$(free_ports)0
+runbook() {
+    scripts/runbook.sh "$1" | sed -e "s/\b800\([\$12]\)/$listen\1/g" -e "s/\b946\([\$12]\)/$ops\1/g" \
+        -e "s/\b947\([\$12]\)/$agent\1/g" -e "s/\b8080\b/$front/g" -e "s/\b9090\b/$prometheus/g" >"$1.block"
+    # shellcheck disable=SC1090 # as if it had been typed here
+    . "./$1.block"
+}
+runbook try-database
+runbook try-instances
+mapfile -t instances <<<"$(jobs -p)"
+runbook try-balancer
+runbook try-prometheus
+base=http://127.0.0.1:$front web=127.0.0.1:$prometheus
+until_true 'HAProxy serves' curl -fsS -o /dev/null "$base/v1/openapi.json" 2>/dev/null
+until_true 'Prometheus answers' curl -fsS -o /dev/null "http://$web/-/ready" 2>/dev/null
+created=$(curl -fsS "$base/v1/sessions" -H "Authorization: Bearer $PLENUM_API_KEY" -d '{"title":"Topology"}')
 session=$(field id <<<"$created") presenter=$(field presenter_token <<<"$created") code=$(field code <<<"$created")
 curl -fsS -o /dev/null "$base/v1/sessions/$session/polls" -H "Authorization: Bearer $presenter" \
     -d '{"kind":"choice","question":"?","options":["a","b"]}'
@@ -98,26 +85,25 @@ until_true 'Prometheus scrapes both instances' asks 'sum(up{job="plenum"})' '"2"
 until_true 'Prometheus counts the votes' asks 'sum(plenum_votes_total{outcome="accepted"})' '"4"'
 until_true 'both instances know of each other' asks 'min(plenum_instances_seen)' '"2"'
 until_true 'alerts are evaluated' asks 'count(ALERTS) or vector(0)' '"0"'
+runbook try-look >look.log
+for words in '"plenum-1"' '"plenum-2"' '"imbalance"' '"desired_instances"' '"2"]' '"presenter_token"'; do
+    grep -q "$words" look.log || { echo "topology: not to be seen: $words" >&2 && cat look.log >&2 && exit 1; }
+done
+
 # People come, vote and are sent to the other instance while theirs is drained; nobody may notice.
-if [ "$base" = "http://127.0.0.1:$balancer" ]; then
-    PLENUM_API_KEY=topology "${plenum%/*}/plenum-loadtest" load --scenario tide --with 'levels=[[40, 1.0, 2.0], [60, 1.0, 9.0]]' \
-        --url "$base" --out "$work/load" >"$work/load.log" 2>&1 &
-    load=$!
-    started+=($!)
-    until_true 'votes are cast' asks 'sum(plenum_votes_total{outcome="accepted"}) > bool 60' '"1"'
-    kill -TERM "${instance[2]}"
-    wait "${instance[2]}"
-    wait "$load"
-    for _ in 1 2 3 4 5 6; do vote; done
-else
-    kill -TERM "${instance[2]}"
-    wait "${instance[2]}"
-fi
+"$built/plenum-loadtest" load --scenario tide --with 'levels=[[40, 1.0, 2.0], [60, 1.0, 9.0]]' \
+    --url "$base" --out load >load.log 2>&1 &
+load=$!
+until_true 'votes are cast' asks 'sum(plenum_votes_total{outcome="accepted"}) > bool 60' '"1"'
+kill -TERM "${instances[1]}"
+wait "${instances[1]}"
+wait "$load"
+for _ in 1 2 3 4 5 6; do vote; done
 
 # Every panel's query is one that Prometheus takes, and after what has happened each shows a number: a rate as soon as its
 # series was scraped twice.
 panels() {
-    python3 - "http://$web" >"$work/panels.log" <<'PY'
+    python3 - "http://$web" >panels.log <<'PY'
 import glob, json, math, sys, urllib.parse, urllib.request
 asked, empty = 0, []
 for name in sorted(glob.glob("deploy/grafana/*.json")):
@@ -136,4 +122,5 @@ PY
 until_true 'every panel shows a number' panels
 
 until_true 'the lost instance is seen' asks 'count(up{job="plenum"} == 0)' '"1"'
-echo "topology: votes by $base, $(cat "$work/panels.log"), alerts evaluated, one instance drained and none missed"
+runbook try-end
+echo "topology: the runbook's blocks work as they stand; votes by $base, $(cat panels.log), alerts evaluated, one instance drained and none missed"

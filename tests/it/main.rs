@@ -51,6 +51,7 @@ mod rest_sessions;
 mod rest_votes;
 mod retention;
 mod rolling;
+mod runbook;
 mod scaling;
 mod socket_frames;
 mod socket_protocol;

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::cluster::{command, free_port, shared};
 use super::database::TestDb;
+use super::pages::block;
 use super::server::watch;
 use super::waiting::{SOON, eventually};
 
@@ -39,15 +40,16 @@ impl Pooler {
             std::os::unix::fs::chown(home.path(), Some(uid), Some(gid)).unwrap();
         }
         let port = free_port();
-        let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATING.md"));
-        let page = page.unwrap();
-        let ignored = page.lines().find(|line| line.starts_with("ignore_startup_parameters = "));
+        let ignored = block("pgbouncer", "docs/OPERATING.md");
+        // What the pooler drops, for this database alone: others of the cluster are without one.
+        let role = block("pgbouncer-role", "docs/OPERATING.md")
+            .replace("ROLE plenum", &format!("ROLE plenum IN DATABASE {}", db.name()));
+        db.sql().await.batch_execute(&role).await.unwrap();
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = users\n\
-             pool_mode = {mode}\n{}\ndefault_pool_size = 40\n{further}\n",
-            db.port(),
-            ignored.expect("the page says what to ignore")
+             pool_mode = {mode}\n{ignored}\ndefault_pool_size = 40\n{further}\n",
+            db.port()
         );
         fs::write(home.path().join("settings"), settings).unwrap();
         fs::write(home.path().join("users"), "\"plenum\" \"\"\n").unwrap();

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# The part of docs/OPERATING.md about hosts with systemd, without one that runs: the unit and the runbook's drop-in are
+# verified, and the unit's own command is started with the runbook's settings on sockets that systemd's tool hands over,
+# against a database that the runbook's SQL made, as a role that owns no more than it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if ! command -v systemd-analyze >/dev/null 2>&1 || ! command -v systemd-socket-activate >/dev/null 2>&1; then
+    echo 'systemd: its tools are not here, so the unit is NOT CHECKED'
+    exit 0
+fi
+plenum=$PWD/${CARGO_TARGET_DIR:-target}/debug/plenum
+work=$(mktemp -d)
+chmod 755 "$work"
+server=
+finish() {
+    local status=$?
+    [ -z "$server" ] || { kill -KILL "$server" && wait "$server"; } 2>/dev/null || true
+    [ ! -d "$work/postgres/data" ] || scripts/postgres.sh stop "$work/postgres" || true
+    [ "$status" -eq 0 ] || { echo 'systemd: FAILED' >&2 && tail -n 10 "$work"/*.log >&2; }
+    rm -rf "$work"
+    exit "$status"
+}
+trap finish EXIT
+fail() { echo "systemd: $*" >&2 && exit 1; }
+
+# The executable is not installed here, and verify wants one.
+mkdir "$work/units" "$work/units/plenum.socket.d"
+cp deploy/systemd/plenum.socket "$work/units/"
+scripts/runbook.sh sockets >"$work/units/plenum.socket.d/addresses.conf"
+sed "s|/usr/local/bin/plenum|$(command -v true)|" deploy/systemd/plenum.service >"$work/units/plenum.service"
+verify() { systemd-analyze verify "$work/units/plenum.service" "$work/units/plenum.socket" 2>&1; }
+said=$(verify) || fail "$said"
+! grep -F "$work" <<<"$said" || fail 'the unit or the drop-in has faults'
+sed 's/ListenStream=1/ListenStreem=1/' "$work/units/plenum.socket.d/addresses.conf" >"$work/units/plenum.socket.d/typo.conf"
+said=$(verify || true)
+grep -q ListenStreem <<<"$said" || fail 'the drop-in is not looked at'
+systemd-analyze security --offline=true --threshold=20 "$work/units/plenum.service" | tail -n 1
+
+url=$(scripts/postgres.sh start "$work/postgres")
+psql=$(scripts/postgres.sh bin)/psql
+scripts/runbook.sh database | sed 's/DATABASE plenum /DATABASE polls /; s/plenum LOGIN/voter LOGIN/; s/OWNER plenum/OWNER voter/' |
+    "$psql" --quiet --no-psqlrc --set ON_ERROR_STOP=1 "$url"
+port=${url#*127.0.0.1:}
+free_port() {
+    local port
+    while port=$((20000 + RANDOM % 12000)); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}
+listen=127.0.0.1:$(free_port) ops=127.0.0.1:$(free_port) agent=127.0.0.1:$(free_port)
+# Of the sockets' order and of the command's words it is the unit that says.
+mapfile -t environment < <(scripts/runbook.sh environment | sed -e "s|plenum:CHANGE-ME@10.0.0.20/plenum|voter:CHANGE-ME@127.0.0.1:${port%%/*}/polls?sslmode=disable|" \
+    -e "s/10.0.0.10/127.0.0.1/" -e "s/10.0.0.1:9465/$agent/" && sed -n 's/^Environment=//p' deploy/systemd/plenum.service)
+read -ra command < <(sed -n 's|^ExecStart=/usr/local/bin/plenum ||p' deploy/systemd/plenum.service)
+((${#environment[@]} >= 9 && ${#command[@]} >= 5)) || fail 'settings or command were not found'
+handed=()
+for setting in "${environment[@]}"; do handed+=(-E "$setting"); done
+systemd-socket-activate -l "$listen" -l "$ops" "${handed[@]}" "$plenum" "${command[@]}" 2>"$work/plenum.log" &
+server=$!
+# The first call starts it, and waits in the socket's queue meanwhile.
+for ((tries = 0; tries < 50; tries++)); do
+    if curl -fsS -o /dev/null --max-time 20 "http://$ops/readyz" 2>/dev/null; then break; fi
+    sleep 0.1
+done
+"$plenum" health --ops-listen "$ops"
+grep -q '"message":"ready"' "$work/plenum.log" || fail 'no JSON in the log'
+[ "$(curl -fsS "http://$ops/cluster" | grep -c '"id" *: *"plenum-1"')" -eq 1 ] || fail 'another name than the settings give'
+exec 4<>"/dev/tcp/127.0.0.1/${agent##*:}"
+read -r -t 5 -u 4 said
+[ "$said" = 'ready up 100%' ] || fail "the agent says: $said"
+# A proxy is told apart: with its header the call is answered, without it is cut.
+create=(curl -fsS --max-time 5 "http://$listen/v1/sessions" -H 'Authorization: Bearer CHANGE-ME' -d '{"title":"Host"}')
+"${create[@]}" --haproxy-protocol | grep -q 'https://polls.example/' || fail 'no link to the public address'
+! "${create[@]}" >/dev/null 2>&1 || fail 'served without a PROXY header'
+kill -TERM "$server"
+wait "$server"
+server=
+echo "systemd: unit, drop-in and settings of the runbook fit; served on the sockets that were handed over"
