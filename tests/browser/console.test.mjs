@@ -76,6 +76,22 @@ test('two tabs: each sees what the other does, and neither overwrites the other 
   await one.context().close();
 });
 
+test('two tabs that press the same button in the same moment do it once', async () => {
+  const session = await here.server.session();
+  const n = await session.draft('Once?');
+  const one = await here.console(session);
+  const other = await one.context().newPage();
+  await other.goto(`${here.server.base}/present${session.hash}`);
+  const both = (find) => Promise.all([one, other].map((page) => find(page).click()));
+  for (const page of [one, other]) await row(page, n).getByRole('button', { name: 'Open: Once?' }).waitFor();
+  await both((page) => row(page, n).getByRole('button', { name: 'Open: Once?' }));
+  for (const page of [one, other]) await page.locator('.now h2', { hasText: 'Once?' }).waitFor();
+  await both((page) => page.locator('.now').getByRole('button', { name: 'Close' }));
+  for (const page of [one, other]) await page.getByText('No question is open.').waitFor();
+  assert.deepEqual((await session.kinds()).filter((kind) => kind.startsWith('poll.')), ['poll.opened', 'poll.closed']);
+  await one.context().close();
+});
+
 test('drafts are put in another order, and the other device sees it', async () => {
   const session = await here.server.session();
   await session.draft('First?');

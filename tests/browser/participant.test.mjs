@@ -7,6 +7,18 @@ import { choose, counted, hall, scanned } from './support/room.mjs';
 
 const here = hall();
 
+/** What the page sends waits until `release`. */
+const hold = (page) => page.evaluate(() => {
+  const { send } = WebSocket.prototype;
+  const held = [];
+  WebSocket.prototype.send = function later(data) { held.push(() => send.call(this, data)); };
+  window.release = () => {
+    WebSocket.prototype.send = send;
+    held.forEach((go) => go());
+  };
+});
+const release = (page) => page.evaluate(() => window.release());
+
 test('joins by code, typed with a numeric keyboard, and votes', async () => {
   const session = await here.server.session('Town hall');
   const n = await session.ask('Tea or coffee?');
@@ -116,19 +128,47 @@ test('a vote that comes too late says so and why', async () => {
   const page = await here.phone(session);
   await page.getByLabel('Tea').check();
   // The close reaches this page only after the vote was sent: it is the server that refuses.
-  await page.evaluate(() => {
-    const send = WebSocket.prototype.send;
-    window.held = [];
-    WebSocket.prototype.send = function later(data) { window.held.push(() => send.call(this, data)); };
-  });
+  await hold(page);
   await page.getByRole('button', { name: 'Send vote' }).click();
   await page.locator('.verdict', { hasText: 'Sending' }).waitFor();
   await session.close(n);
   await page.getByText('Waiting for the next question.').waitFor();
-  await page.evaluate(() => window.held.forEach((send) => send()));
+  await release(page);
   await page.getByText('The question was closed before your vote arrived.').waitFor();
   await accessible(page, 'refused');
   assert.equal((await session.votes()).length, 0);
+});
+
+test('one person in two tabs who sends two answers in the same moment: one counts, and both tabs show it', async () => {
+  const session = await here.server.session();
+  const one = await here.phone(session);
+  await one.getByText('You are in.').waitFor();
+  const other = await one.context().newPage();
+  await other.goto(one.url());
+  for (const round of [1, 2, 3]) {
+    const n = await session.ask(`Round ${round}?`);
+    await one.getByLabel('Tea', { exact: true }).check();
+    await other.getByLabel('Coffee', { exact: true }).check();
+    // Sent only after both have pressed: a tab that hears of the other's vote takes its own button away.
+    await Promise.all([one, other].map(hold));
+    const buttons = await Promise.all([one, other].map((page) => page.getByRole('button', { name: 'Send vote' }).elementHandle()));
+    await Promise.all(buttons.map((button) => button.evaluate((it) => it.click())));
+    await Promise.all([one, other].map(release));
+    const [vote, ...more] = await until('it is stored', async () => {
+      const votes = (await session.votes()).filter(({ poll }) => poll === n);
+      return votes.length > 0 && votes;
+    });
+    assert.equal(more.length, 0);
+    const name = ['Tea', 'Coffee'][vote.answer.choices[0]];
+    for (const page of [one, other]) {
+      const mine = page.locator(`.card[data-poll="${n}"] .bar`, { hasText: 'Your vote' });
+      await mine.waitFor();
+      assert.ok((await mine.innerText()).includes(name), await mine.innerText());
+    }
+    await session.close(n);
+    assert.equal((await session.votes()).filter(({ poll }) => poll === n).length, 1);
+  }
+  await one.context().close();
 });
 
 test('ended and deleted sessions say so', async () => {

@@ -113,6 +113,7 @@ class Session {
   erase() { return this.#call('DELETE', ''); }
   polls() { return this.#call('GET', '/polls').then(({ polls }) => polls); }
   results(n) { return this.#call('GET', `/polls/${n}/results`); }
+  async kinds() { return (await this.#call('GET', '/events?after=0&limit=1000')).events.map(({ kind }) => kind); }
   async votes() { return (await this.#call('GET', '/export?format=json')).votes; }
 
   /** Somebody without a page votes. */
