@@ -76,6 +76,10 @@ pub struct Flags {
     /// Connections from --trusted-proxy begin with a PROXY protocol header (version 1 or 2); without one they are cut
     #[arg(long, env = "PLENUM_PROXY_PROTOCOL")]
     proxy_protocol: bool,
+    /// Let clients go where this instance has much more than its share of them; only behind a balancer that asks another
+    /// instance where a stream is refused with 503
+    #[arg(long, env = "PLENUM_REBALANCE")]
+    rebalance: bool,
     /// Origins that may open a WebSocket, separated by commas; left out, any
     #[arg(long, env = "PLENUM_ALLOWED_ORIGIN", value_name = "ORIGINS")]
     allowed_origin: Option<String>,
@@ -165,6 +169,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether those begin each connection with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Whether clients are let go where there are many more than elsewhere.
+    pub rebalance: bool,
     /// Empty: any.
     pub allowed_origins: Vec<String>,
     /// Messages at once, per connection.
@@ -283,6 +289,7 @@ impl Flags {
                 listen_notify: !self.no_listen_notify,
                 trusted_proxies,
                 proxy_protocol: self.proxy_protocol,
+                rebalance: self.rebalance,
                 allowed_origins: list(self.allowed_origin.as_deref().unwrap_or_default())
                     .map(ToOwned::to_owned)
                     .collect(),

@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::limits::{REBALANCE_REFUSES, REBALANCE_SPREAD};
 
 /// Where the instance is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +34,8 @@ pub struct Drain {
     phase: std::sync::Arc<watch::Sender<Phase>>,
     /// Cancelled from [`Phase::Draining`] on.
     draining: CancellationToken,
+    /// Clients that are let go while the instance serves on.
+    letting_go: std::sync::Arc<Mutex<LettingGo>>,
     /// Clients: waited for before [`Phase::Stopping`].
     clients: TaskTracker,
     /// Everything else: waited for after it.
@@ -38,6 +44,16 @@ pub struct Drain {
     leaving: std::sync::Arc<AtomicU64>,
     /// Over which clients are sent away, in milliseconds.
     window_ms: std::sync::Arc<AtomicU64>,
+}
+
+/// Of all clients, who are woken together, the first so many take a place and go.
+#[derive(Debug)]
+struct LettingGo {
+    /// Cancelled when clients are let go or the instance drains; then the next one takes its place.
+    bell: CancellationToken,
+    places: usize,
+    /// Until then no stream is taken, for it would be one of theirs.
+    refuses_until: Option<Instant>,
 }
 
 struct Counted(IntGauge);
@@ -52,9 +68,16 @@ impl Drain {
     /// Serving; `alive` counts the tasks that live.
     #[must_use]
     pub fn new(alive: IntGauge) -> Self {
+        let draining = CancellationToken::new();
+        let bell = draining.child_token();
         Self {
             phase: std::sync::Arc::new(watch::Sender::new(Phase::Serving)),
-            draining: CancellationToken::new(),
+            draining,
+            letting_go: std::sync::Arc::new(Mutex::new(LettingGo {
+                bell,
+                places: 0,
+                refuses_until: None,
+            })),
             clients: TaskTracker::new(),
             background: TaskTracker::new(),
             alive,
@@ -122,11 +145,38 @@ impl Drain {
         *self.phase.borrow()
     }
 
-    /// Cancelled when clients are sent away. One for each connection, which looks at it whenever it wakes: none shares a lock
-    /// with the others then, and they are told in a fixed order.
+    /// Cancelled when clients are sent away, all or some. One for each connection, which looks at it whenever it wakes: none
+    /// shares a lock with the others then, and they are told in a fixed order. Whoever it wakes asks [`Drain::leaves`].
     #[must_use]
-    pub fn draining(&self) -> CancellationToken {
-        self.draining.child_token()
+    pub fn bell(&self) -> CancellationToken {
+        self.letting_go.lock().bell.child_token()
+    }
+
+    /// Whether the client that the bell woke is sent away, and when it is to come back. Otherwise it needs another bell.
+    #[must_use]
+    pub fn leaves(&self) -> Option<Duration> {
+        if self.phase() < Phase::Draining {
+            let mut letting_go = self.letting_go.lock();
+            letting_go.places = letting_go.places.checked_sub(1)?;
+        }
+        Some(self.leave_after())
+    }
+
+    /// Sends so many clients away; the instance serves on, and takes no streams for a moment.
+    pub fn let_go(&self, clients: usize) {
+        self.spread(REBALANCE_SPREAD);
+        let mut letting_go = self.letting_go.lock();
+        letting_go.places = clients;
+        letting_go.refuses_until = Some(Instant::now() + REBALANCE_REFUSES);
+        let next = self.draining.child_token();
+        std::mem::replace(&mut letting_go.bell, next).cancel();
+    }
+
+    /// Whether streams are refused, so that balancers take them elsewhere.
+    #[must_use]
+    pub fn refuses_streams(&self) -> bool {
+        let until = self.letting_go.lock().refuses_until;
+        self.phase() >= Phase::Draining || until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Waits until the phase is at least `phase`. Cancel safe.
@@ -167,15 +217,19 @@ impl Drain {
 
     /// Begins to send clients away, spread over `window`.
     pub fn begin(&self, window: Duration) {
+        self.spread(window);
+        self.advance(Phase::Draining);
+    }
+
+    fn spread(&self, window: Duration) {
+        self.leaving.store(0, Ordering::Relaxed);
         self.window_ms
             .store(u64::try_from(window.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.advance(Phase::Draining);
     }
 
     /// When the next of the leaving clients is to come back: evenly spread over the window, its two ends first, so that
     /// even two clients are as far apart as can be.
-    #[must_use]
-    pub fn leave_after(&self) -> Duration {
+    fn leave_after(&self) -> Duration {
         let window = Duration::from_millis(self.window_ms.load(Ordering::Relaxed));
         let share = match self.leaving.fetch_add(1, Ordering::Relaxed) {
             0 => 0.0,
@@ -207,9 +261,30 @@ mod tests {
     fn leaving_clients_are_spread_over_the_whole_window() {
         let drain = Drain::new(IntGauge::new("tasks", "tasks").unwrap());
         drain.begin(Duration::from_millis(800));
-        let mut shares: Vec<u128> = (0..9).map(|_| drain.leave_after().as_millis()).collect();
+        let mut shares: Vec<u128> = (0..9).map(|_| drain.leaves().unwrap().as_millis()).collect();
         assert_eq!(shares.get(..2), Some(&[0, 800][..]));
         shares.sort_unstable();
         assert_eq!(shares, [0, 100, 200, 300, 400, 500, 600, 700, 800]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn some_are_let_go_and_the_others_hear_of_the_next_time_and_of_the_end() {
+        let drain = Drain::new(IntGauge::new("tasks", "tasks").unwrap());
+        let bell = drain.bell();
+        assert!(!bell.is_cancelled() && !drain.refuses_streams());
+        drain.let_go(2);
+        assert!(bell.is_cancelled() && drain.refuses_streams());
+        let told: Vec<Option<Duration>> = (0..4).map(|_| drain.leaves()).collect();
+        assert_eq!(told, [Some(Duration::ZERO), Some(REBALANCE_SPREAD), None, None]);
+        let next = drain.bell();
+        assert!(!next.is_cancelled(), "woken again and again");
+        tokio::time::advance(REBALANCE_REFUSES).await;
+        assert!(!drain.refuses_streams());
+        drain.let_go(1);
+        assert!(next.is_cancelled());
+        let last = drain.bell();
+        drain.begin(Duration::from_secs(1));
+        assert!(last.is_cancelled() && drain.bell().is_cancelled());
+        assert!((0..4).all(|_| drain.leaves().is_some()), "all leave");
     }
 }

@@ -179,6 +179,22 @@ pub const PARTITIONS_AHEAD_HOURS: i64 = 24;
 
 /// Between two heartbeats: `/cluster` is the same everywhere within 2 s.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
+/// With more than so many times the mean of connections an instance begins to let some go (`--rebalance`), ...
+pub const REBALANCE_ABOVE: f64 = 1.3;
+/// ... when it had them for so many heartbeats in a row, ...
+pub const REBALANCE_BEATS: u32 = 3;
+/// ... until it has no more than so many times the mean.
+pub const REBALANCE_UNTIL: f64 = 1.1;
+/// With fewer connections nobody is moved: there is nothing to gain.
+pub const REBALANCE_CONNECTIONS_MIN: i32 = 100;
+/// Clients let go with one heartbeat, at most.
+pub const REBALANCE_MOVED_MAX: usize = 50;
+/// Clients of one heartbeat come back spread over so long.
+pub const REBALANCE_SPREAD: Duration = Duration::from_secs(1);
+/// So long no stream is taken by who lets clients go: their cookie would bring them back.
+pub const REBALANCE_REFUSES: Duration = Duration::from_secs(3);
+/// After letting clients go, before it may happen again.
+pub const REBALANCE_REST: Duration = Duration::from_secs(60);
 /// Without a heartbeat for so long an instance counts as gone.
 pub const INSTANCE_ALIVE: Duration = Duration::from_secs(3);
 /// Rows of instances that were not seen for so long are removed.
@@ -261,5 +277,7 @@ const _: () = {
     assert!(PARTITIONS_AHEAD_HOURS >= 2 * PARTITION_HOURS);
     assert!(HINT_BYTES_MAX < 8_000);
     assert!(FORECAST_EVERY.as_millis() * 3 < LOAD_ALIVE.as_millis());
+    // The last of a heartbeat's clients is refused too, and the refusal ends soon after the moving.
+    assert!(REBALANCE_REFUSES.as_millis() > 2 * REBALANCE_SPREAD.as_millis());
     assert!(HEARTBEAT_EVERY.as_millis() * 4 < INSTANCE_ALIVE.as_millis());
 };

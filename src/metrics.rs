@@ -112,6 +112,7 @@ metrics! {
     opened: each, "plenum_connections_opened_total", "Streams opened, by transport", ("transport", &["websocket", "sse", "check"]);
     closed: counters, "plenum_connections_closed_total", "Streams closed, by close code of the WebSocket; sse for the others", &["code"];
     resumed: each, "plenum_connections_resumed_total", "Clients that came back, by whether they could go on", ("resumed", YES_NO);
+    moved: counter, "plenum_connections_moved_total", "Clients sent to other instances because this one held much more than its share (--rebalance)";
     participants: gauge, "plenum_participants", "Distinct participants with an open stream here";
     sessions: gauge, "plenum_sessions_watched", "Sessions with a subscriber here";
     proxy_refused: counter, "plenum_proxy_headers_refused_total", "Connections of trusted proxies cut for want of a PROXY protocol header";

@@ -78,7 +78,7 @@ class Scene:
         listen, ops, agent = (f"127.0.0.1:{port}" for port in self.ports[slot])
         command = [TARGET / "plenum", "serve", "--database-url", self.database, "--listen", listen, "--ops-listen", ops,
                    "--agent-listen", agent, "--instance-id", f"i{slot}-{len(self.started)}", "--log", "json",
-                   "--trusted-proxy", "127.0.0.1", "--proxy-protocol", "--drain-notice-seconds", str(NOTICE),
+                   "--trusted-proxy", "127.0.0.1", "--proxy-protocol", "--rebalance", "--drain-notice-seconds", str(NOTICE),
                    "--drain-seconds", str(DRAIN), *flags]
         process, log = self.spawn(command, f"i{slot}", env=os.environ | {"PLENUM_API_KEY": KEY})
         return Instance(slot, self.ports[slot], process, log)

@@ -66,7 +66,8 @@ pub(crate) fn engines(config: &Config, base: Base, secret: &str, listen: SocketA
     if config.listen_notify {
         exchange_hints(&edge, &database);
     }
-    let beat = cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone());
+    let beat =
+        cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone(), config.rebalance);
     drain.spawn_vital("heartbeat", beat);
     drain.spawn_vital("history", history::watch(edge.store.clone(), drain.clone()));
     edge

@@ -7,11 +7,12 @@ pub mod desired;
 #[cfg(test)]
 mod desired_tests;
 pub mod forecast;
+mod share;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::drain::{Drain, Phase};
 use crate::limits::HEARTBEAT_EVERY;
@@ -19,6 +20,7 @@ use crate::metrics::{Metrics, Processor};
 use crate::store::Store;
 pub use crate::store::cluster::Instance;
 pub use agent::{Standing, answer};
+use share::Share;
 
 /// The instances that live, as far as this one knows. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,8 +66,10 @@ impl Cluster {
         self.seen.subscribe()
     }
 
-    /// Says twice a second that this instance lives, and hears who else does, until it stops; then says goodbye.
-    pub async fn run(self, store: Store, drain: Drain, metrics: Arc<Metrics>) {
+    /// Says twice a second that this instance lives, and hears who else does, until it stops; then says goodbye. With
+    /// `rebalance` lets clients go where there are fewer.
+    pub async fn run(self, store: Store, drain: Drain, metrics: Arc<Metrics>, rebalance: bool) {
+        let mut share = Share::Held(0);
         let mut processor = Processor::watch();
         let mut ticks = interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,6 +84,12 @@ impl Cluster {
                 Ok(instances) => {
                     metrics.instances.set(i64::try_from(instances.len()).unwrap_or(i64::MAX));
                     metrics.imbalance.set(imbalance(&instances));
+                    if rebalance && drain.phase() == Phase::Serving {
+                        match share.surplus(&self.me, &instances, Instant::now()) {
+                            0 => {}
+                            clients => drain.let_go(clients),
+                        }
+                    }
                     self.seen.send_replace(instances);
                 }
                 Err(error) => tracing::warn!(error = ?error, "heartbeat not written"),

@@ -226,7 +226,7 @@ fn upgrade(
         }
         Err(Refused::Origin) => Err(Fault::new(Code::Forbidden, "this origin may not connect")),
         Err(Refused::Draining) => {
-            Err(Fault::new(Code::Draining, "this instance is shutting down; reconnect"))
+            Err(Fault::new(Code::Draining, "this instance sends clients elsewhere; reconnect"))
         }
         Err(refused) => {
             let fault =

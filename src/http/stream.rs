@@ -17,7 +17,6 @@ use super::respond::{self, Answered, Body};
 use super::token::{self, Caller};
 use super::{body, sessions};
 use crate::domain::{Seq, SessionId};
-use crate::drain::Phase;
 use crate::feed::{After, Target, TargetGone, Who};
 use crate::limits::SSE_HEARTBEAT;
 use crate::outbox::Outbox;
@@ -45,8 +44,8 @@ pub(super) async fn follow(
     };
     let after = after(request)?;
     edge.feed.watch(session).await?.ok_or_else(sessions::missing)?;
-    if edge.drain.phase() >= Phase::Draining {
-        return Err(Fault::new(Code::Draining, "this instance is shutting down; reconnect"));
+    if edge.drain.refuses_streams() {
+        return Err(Fault::new(Code::Draining, "this instance sends clients elsewhere; reconnect"));
     }
     let place = edge
         .open_stream("sse")
@@ -149,6 +148,7 @@ async fn run(edge: Arc<Edge>, follower: Follower, out: Outgoing) {
 /// Sends what comes, until the client is gone, the ring ends, or the instance goes away.
 async fn send(edge: &Edge, out: &Outgoing, ring: &Ring, mut cursor: Cursor) -> Option<()> {
     let mut leave_at: Option<Instant> = None;
+    let mut bell = edge.drain.bell();
     loop {
         let mut changed = std::pin::pin!(ring.changed.notified());
         changed.as_mut().enable(); // from here on no push is missed
@@ -164,8 +164,12 @@ async fn send(edge: &Edge, out: &Outgoing, ring: &Ring, mut cursor: Cursor) -> O
             () = &mut changed => {}
             () = sleep_until(Instant::now() + SSE_HEARTBEAT) => out.written.lock().extend_from_slice(b": still here\n\n"),
             () = out.chunks.closed() => return None,
-            () = edge.drain.reached(Phase::Draining), if leave_at.is_none() => {
-                let after = edge.drain.leave_after();
+            () = bell.cancelled(), if leave_at.is_none() => {
+                let Some(after) = edge.drain.leaves() else {
+                    bell = edge.drain.bell();
+                    continue;
+                };
+                edge.count_moved();
                 out.send(None, &[&outbound::bye(u64::try_from(after.as_millis()).unwrap_or(0))]);
                 leave_at = Some(Instant::now() + after);
             }

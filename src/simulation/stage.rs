@@ -243,6 +243,7 @@ fn config(number: usize, dice: &mut Dice) -> Config {
         listen_notify: dice.percent(80),
         trusted_proxies: Vec::new(),
         proxy_protocol: false,
+        rebalance: false,
         allowed_origins: Vec::new(),
         message_burst: 100_000,
         message_rate: 100_000, // by the clock of the machine, which does not stand still

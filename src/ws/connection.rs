@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::edge::Edge;
@@ -142,7 +143,9 @@ struct Connection<'a> {
     /// A ping waits for its answer until then; otherwise `None`.
     pong_due: Option<Instant>,
     next_ping: Instant,
-    /// When a draining instance closes this connection.
+    /// Rings when clients are sent away.
+    bell: CancellationToken,
+    /// When this connection is closed, if it is sent away.
     leave_at: Option<Instant>,
 }
 
@@ -152,7 +155,8 @@ enum Event {
     Writable(bool),
     /// The outbox has news, or the last vote is answered.
     Wake,
-    Draining,
+    /// Clients are sent away, perhaps this one.
+    Bell,
     Alarm,
 }
 
@@ -169,12 +173,12 @@ impl<'a> Connection<'a> {
             heard: true,
             pong_due: None,
             next_ping,
+            bell: edge.drain.bell(),
             leave_at: None,
         }
     }
 
     async fn run(&mut self) -> Ended {
-        let draining = self.edge.drain.draining();
         // What came in one packet with the hello.
         let mut flow = self.feed(&mut []);
         loop {
@@ -196,7 +200,7 @@ impl<'a> Connection<'a> {
                 ready = outbox.socket.writable(), if blocked => Event::Writable(ready.is_ok()),
                 ready = outbox.socket.readable(), if !pause => Event::Readable(ready.is_ok()),
                 () = outbox.wake.notified() => Event::Wake,
-                () = draining.cancelled(), if self.leave_at.is_none() => Event::Draining,
+                () = self.bell.cancelled(), if self.leave_at.is_none() => Event::Bell,
                 () = sleep_until(self.alarm()) => Event::Alarm,
             };
             flow = self.apply(event);
@@ -209,8 +213,12 @@ impl<'a> Connection<'a> {
             Event::Writable(true) => self.client.outbox.unblock(),
             Event::Readable(false) | Event::Writable(false) => return ControlFlow::Break(None),
             Event::Wake => {}
-            Event::Draining => {
-                let after = self.edge.drain.leave_after();
+            Event::Bell => {
+                let Some(after) = self.edge.drain.leaves() else {
+                    self.bell = self.edge.drain.bell();
+                    return ControlFlow::Continue(());
+                };
+                self.edge.count_moved();
                 let bye = outbound::bye(u64::try_from(after.as_millis()).unwrap_or(0));
                 self.client.outbox.send(frame::text(&[bye.as_bytes()]));
                 // A moment later than the client was told, so that it leaves by itself if it can.

@@ -130,6 +130,13 @@ impl Edge {
         self.streams.load(Ordering::Acquire) >= self.rules.streams_max
     }
 
+    /// Counts a client that is sent away while the instance serves on.
+    pub fn count_moved(&self) {
+        if self.drain.phase() < Phase::Draining {
+            self.metrics.moved.inc();
+        }
+    }
+
     /// Whose code this is.
     ///
     /// # Errors

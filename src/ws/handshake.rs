@@ -18,7 +18,6 @@ use tokio::net::TcpStream;
 
 use super::edge::Edge;
 use super::{check, connection};
-use crate::drain::Phase;
 
 const SUBPROTOCOL: &str = "polling.v1";
 
@@ -33,7 +32,7 @@ pub enum Refused {
     Key,
     /// The origin is not on the list: 403.
     Origin,
-    /// The instance is going away: 503, which a balancer may ask another instance about.
+    /// The instance is going away, or lets clients go: 503, which a balancer may ask another instance about.
     Draining,
 }
 
@@ -57,7 +56,7 @@ pub fn upgrade(
     purpose: Purpose,
 ) -> Result<Response<Empty<Bytes>>, Refused> {
     fit(request.headers(), &edge.rules.allowed_origins)?;
-    if edge.drain.phase() >= Phase::Draining {
+    if edge.drain.refuses_streams() {
         return Err(Refused::Draining);
     }
     let offered =

@@ -190,3 +190,50 @@ async fn a_killed_instance_costs_its_clients_a_moment_and_nobody_a_vote() {
     assert!(together < Duration::from_secs(3), "{together:?}");
     crowd.finish(&db, CLIENTS * VOTES_EACH).await;
 }
+
+/// A hall is on one instance, the only one; a second one starts, and with `--rebalance` gets its half within seconds, while
+/// everybody votes. Nobody is turned away or moved twice, also not once it is even.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_instance_gets_its_share_of_a_full_hall() {
+    const VOTES_EACH: usize = 7;
+    let db = TestDb::fresh().await;
+    let mut places = [Place::new(&db, "i1").await, Place::new(&db, "i2").await];
+    for place in &mut places {
+        place.flags.push(String::from("--rebalance"));
+        place.server.kill9();
+    }
+    places[0].again(&db).await;
+    let balancer = Balancer::start(Kind::HaProxy, &[&places[0].server, &places[1].server]).await;
+    balancer.sees_all(&[("plenum_streams", "i1", "UP"), ("plenum_streams", "i2", "DOWN")]).await;
+    let crowd = Crowd::start(&balancer, PARTICIPANTS, VOTES_EACH).await;
+    assert_eq!(places[0].server.metric("plenum_connections", &[]).await, PARTICIPANTS as f64);
+    places[1].again(&db).await;
+    let begun = Instant::now();
+    let of = async |name: &str| {
+        let [first, second] = &places;
+        [first.server.metric(name, &[]).await, second.server.metric(name, &[]).await]
+    };
+    let half = PARTICIPANTS as f64 / 2.0;
+    let no_more_than = async |ratio: f64| {
+        eventually(15, "the fullest has not so many", async || {
+            let [first, second] = of("plenum_connections").await;
+            (first <= half * ratio && first + second == 2.0 * half).then_some(begun.elapsed())
+        })
+        .await
+    };
+    let (took, settled) = (no_more_than(1.3).await, no_more_than(1.1).await);
+    // Those who were told last have gone too, and each who was is on the other one.
+    let moved = eventually(SOON, "everybody has arrived", async || {
+        let [moved, back] = of("plenum_connections_moved_total").await;
+        let arrived = of("plenum_connections").await == [2.0 * half - moved, moved];
+        (arrived && back == 0.0).then_some(moved)
+    })
+    .await;
+    crowd.all_here(SOON, PARTICIPANTS).await;
+    eprintln!("1.3 after {took:?}, 1.1 after {settled:?}, {moved} moved");
+    let told = Arc::clone(&crowd.told);
+    crowd.finish(&db, PARTICIPANTS * VOTES_EACH).await;
+    assert_eq!(told.resumed.load(Ordering::Relaxed) as f64, moved, "each of them once");
+    assert_eq!(told.refusals(), Vec::<String>::new());
+    assert_eq!(of("plenum_connections_moved_total").await, [moved, 0.0]);
+}
