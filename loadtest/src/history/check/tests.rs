@@ -355,6 +355,51 @@ fn participants_are_not_asked_for_what_they_may_not_see() {
     );
 }
 
+/// A poll that shows its counts after its close opens again: presenters keep the counts that they have, participants must
+/// forget them, for the poll is open.
+#[test]
+fn counts_of_a_poll_that_opens_again_stay_with_presenters_alone() {
+    let poll = |state| {
+        let mut poll = poll(state);
+        poll["results"] = json!("after_close");
+        poll
+    };
+    let event = |seq, kind: &str, data| Logged { seq, kind: kind.to_owned(), data };
+    let log = [
+        event(1, "poll.opened", poll("open")),
+        event(2, "poll.results", results(2, [0, 1])),
+        event(3, "poll.closed", json!({"poll": poll("closed"), "results": results(3, [0, 1])})),
+        event(4, "poll.opened", poll("open")),
+    ];
+    let history = |presenter_knows: bool, participant_knows: bool| {
+        let mut history = vec![Line::Invoke(cast(1)), Line::Ok { id: id(1), seq: 2 }, stored(1, 2)];
+        for (client, presenter, knows) in
+            [(1, true, presenter_knows), (2, false, participant_knows)]
+        {
+            history.push(Line::Welcome { client, seq: 0, resumed: false });
+            let mut prev = 0;
+            for event in log.iter().filter(|it| presenter || it.kind != "poll.results") {
+                history.push(seen(client, event, prev));
+                prev = event.seq;
+            }
+            let mut state = State { presenter, ..State::default() };
+            state.polls.insert(1, poll("open"));
+            if knows {
+                state.results.insert(1, results(3, [0, 1]));
+            }
+            history.push(Line::Final { client, presenter, state });
+        }
+        history.extend(log.iter().cloned().map(Line::Logged));
+        check(&history).into_iter().map(|fault| (fault.rule, fault.what)).collect::<Vec<_>>()
+    };
+    let wrong = |client| {
+        vec![(Rule::FinalState, format!("client {client}: knows other counts than the server"))]
+    };
+    assert_eq!(history(true, false), []);
+    assert_eq!(history(false, false), wrong(1));
+    assert_eq!(history(true, true), wrong(2));
+}
+
 #[test]
 fn a_history_survives_the_way_through_a_file() {
     let history = sound();
