@@ -10,7 +10,6 @@ mod load;
 mod message;
 mod participant;
 mod presenter;
-mod random;
 mod server;
 
 use std::process::ExitCode;

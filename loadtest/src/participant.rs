@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::message::Message;
-use crate::random::Random;
 
 /// The first back-off lies between nothing and this (protocol 4: full jitter from 250 ms to 10 s).
 const BACK_OFF_FIRST: Duration = Duration::from_millis(250);
@@ -214,12 +213,11 @@ impl Participant {
         let hello = json!({
             "type": "hello", "token": self.token, "after": self.seq, "epoch": self.epoch
         });
-        let mut random = Random::seeded(uuid::Uuid::new_v4().as_u64_pair().0);
         let mut wait = BACK_OFF_FIRST;
         let mut last = Failure::told("never tried");
         for attempt in 0..RETURN_ATTEMPTS {
             if !std::mem::take(&mut self.bye) {
-                tokio::time::sleep(wait.mul_f64(random.fraction())).await;
+                tokio::time::sleep(wait.mul_f64(fastrand::f64())).await;
             }
             wait = (wait * 2).min(BACK_OFF_LAST);
             let back = async {

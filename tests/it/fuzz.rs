@@ -4,12 +4,12 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use plenum::auth::Signer;
 use plenum::domain::{ParticipantId, SessionId};
 use plenum::wire::frame::Decoder;
 use plenum::wire::inbound;
 
-use crate::chaos::Dice;
 use crate::support::{TEXT, frame};
 
 /// What clients send, and what has once been thought of as hard to read.
@@ -33,14 +33,14 @@ fn seconds() -> Duration {
 }
 
 /// Calls `each` with ever other bytes made from `corpus`, until the time is over.
-fn fuzz(corpus: &[Vec<u8>], mut each: impl FnMut(&[u8], &mut Dice)) {
-    let mut dice = Dice::seeded(1);
+fn fuzz(corpus: &[Vec<u8>], mut each: impl FnMut(&[u8], &mut Rng)) {
+    let mut dice = Rng::with_seed(1);
     let begun = Instant::now();
     let mut runs = 0;
     while begun.elapsed() < seconds() {
         for _ in 0..200 {
-            let mut bytes = corpus[dice.below(corpus.len())].clone();
-            for _ in 0..=dice.below(4) {
+            let mut bytes = corpus[dice.usize(..corpus.len())].clone();
+            for _ in 0..=dice.usize(..4) {
                 alter(&mut bytes, corpus, &mut dice);
             }
             each(&bytes, &mut dice);
@@ -50,20 +50,20 @@ fn fuzz(corpus: &[Vec<u8>], mut each: impl FnMut(&[u8], &mut Dice)) {
     assert!(runs >= 200);
 }
 
-fn alter(bytes: &mut Vec<u8>, corpus: &[Vec<u8>], dice: &mut Dice) {
-    let at = dice.below(bytes.len() + 1);
-    match dice.below(6) {
+fn alter(bytes: &mut Vec<u8>, corpus: &[Vec<u8>], dice: &mut Rng) {
+    let at = dice.usize(..bytes.len() + 1);
+    match dice.usize(..6) {
         0 => bytes.truncate(at),
-        1 => bytes.insert(at, dice.below(256) as u8),
-        2 if at < bytes.len() => bytes[at] ^= 1 << dice.below(8),
+        1 => bytes.insert(at, dice.usize(..256) as u8),
+        2 if at < bytes.len() => bytes[at] ^= 1 << dice.usize(..8),
         3 if at < bytes.len() => drop(bytes.remove(at)),
         4 => {
-            let other = &corpus[dice.below(corpus.len())];
-            let from = dice.below(other.len() + 1);
+            let other = &corpus[dice.usize(..corpus.len())];
+            let from = dice.usize(..other.len() + 1);
             bytes.splice(at.., other[from..].iter().copied());
         }
         _ => {
-            bytes.insert(at, SIGNS[dice.below(SIGNS.len())]);
+            bytes.insert(at, SIGNS[dice.usize(..SIGNS.len())]);
         }
     }
 }
@@ -106,7 +106,7 @@ fn frames_are_read_alike_whatever_the_cut() {
         (seen, end)
     };
     fuzz(&corpus, |bytes, dice| {
-        let cut = 1 + dice.below(40);
+        let cut = 1 + dice.usize(..40);
         assert_eq!(read(bytes, cut), read(bytes, usize::MAX), "cut at {cut}: {bytes:x?}");
     });
 }

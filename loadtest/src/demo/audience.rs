@@ -13,7 +13,6 @@ use super::DemoArguments;
 use crate::failure::Failure;
 use crate::message::{Message, Results};
 use crate::participant::{Participant, Place};
-use crate::random::Random;
 
 /// How popular the options are: a clear winner makes bars worth watching.
 const WEIGHTS: [u32; 4] = [23, 46, 22, 9];
@@ -72,17 +71,17 @@ impl Audience {
 
     /// Lets everyone vote at a moment of their own within `spread`; each ack is told on `acks`.
     pub(super) fn vote(&mut self, spread: Duration, seed: u64, acks: &mpsc::Sender<()>) {
-        let mut random = Random::seeded(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
         let begin = Instant::now();
         for participant in self.joined.drain(..) {
             // The mean of two draws: few at the ends, most in the middle, as people are.
-            let moment = f64::midpoint(random.fraction(), random.fraction());
+            let moment = f64::midpoint(random.f64(), random.f64());
             let voter = Voter {
                 participant,
                 poll: self.poll,
                 // Not seeded: an id names one vote for ever, on whatever server.
                 vote: uuid::Uuid::new_v4().to_string(),
-                choice: random.weighted(&WEIGHTS),
+                choice: weighted(&mut random, &WEIGHTS),
                 at: begin + spread.mul_f64(moment),
                 acks: acks.clone(),
             };
@@ -207,4 +206,30 @@ fn take_in(
         _ => {}
     }
     Ok(None)
+}
+
+/// An index of `weights`, each as likely as its weight.
+fn weighted(random: &mut fastrand::Rng, weights: &[u32]) -> usize {
+    let mut left = random.u32(..weights.iter().sum::<u32>());
+    let chosen = weights.iter().position(|weight| {
+        let is_here = left < *weight;
+        left = left.saturating_sub(*weight);
+        is_here
+    });
+    chosen.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_kept_roughly() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut counts = [0_u32; 3];
+        for _ in 0..10_000 {
+            counts[weighted(&mut random, &[60, 30, 10])] += 1;
+        }
+        assert!(counts[0].abs_diff(6_000) < 300 && counts[2].abs_diff(1_000) < 200, "{counts:?}");
+    }
 }

@@ -6,13 +6,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use plenum_loadtest::history::{Answer, Cast, Line, State, digest};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::Dice;
+use super::pause;
 use super::presenter::{OpenPoll, Presenter};
 use super::record::Record;
 use super::stage::Stage;
@@ -63,7 +64,7 @@ impl Crowd {
                 } else {
                     json!({"type": "hello", "code": session.code})
                 },
-                dice: Dice(seed ^ u64::from(number + 1)),
+                dice: Rng::with_seed(seed ^ u64::from(number + 1)),
                 stage: Arc::clone(stage),
                 record: Arc::clone(&record),
                 polls: polls.clone(),
@@ -102,7 +103,7 @@ struct Client {
     watches: bool,
     presents: bool,
     hello: Value,
-    dice: Dice,
+    dice: Rng,
     stage: Arc<Stage>,
     record: Arc<Record>,
     polls: watch::Receiver<Vec<OpenPoll>>,
@@ -124,7 +125,7 @@ impl Client {
         while !self.is_done() {
             match timeout(HELLO_WITHIN, self.connect()).await {
                 Ok(Some(socket)) => self.talk(socket).await,
-                _ => self.dice.pause(20..300).await,
+                _ => pause(&mut self.dice, 20..300).await,
             }
         }
         if self.watches {
@@ -139,8 +140,7 @@ impl Client {
     }
 
     async fn connect(&mut self) -> Option<Socket> {
-        let mut socket =
-            Socket::connect(&self.stage.base(self.dice.below(usize::MAX))).await.ok()?;
+        let mut socket = Socket::connect(&self.stage.base(self.dice.usize(..))).await.ok()?;
         socket.send(&self.hello).await.ok()?;
         let Ok(Incoming::Message(welcome)) = socket.recv().await else { return None };
         assert_eq!(welcome["type"], "welcome", "{welcome}");
@@ -198,10 +198,10 @@ impl Client {
         let open = if self.presents { Vec::new() } else { self.polls.borrow().clone() };
         let mut new = Vec::new();
         for poll in open {
-            if self.dice.below(HESITATES) > 0 || !self.known.insert(poll.n) {
+            if self.dice.usize(..HESITATES) > 0 || !self.known.insert(poll.n) {
                 continue;
             }
-            let chosen = self.dice.below(poll.options);
+            let chosen = self.dice.usize(..poll.options);
             let answer = match poll.rating {
                 true => Answer::Rating(chosen + 1),
                 false => Answer::Choices(vec![chosen]),
@@ -238,7 +238,7 @@ impl Client {
                     self.waiting.remove(&id);
                     self.record.answered(id);
                 } else {
-                    self.dice.pause(20..200).await;
+                    pause(&mut self.dice, 20..200).await;
                     return Some(id);
                 }
             }

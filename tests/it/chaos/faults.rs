@@ -4,11 +4,11 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::Dice;
 use super::disk::run;
 use super::promotion::primary_replaced;
 use super::stage::{Place, Stage};
 use crate::support::*;
+use fastrand::Rng;
 
 /// How long a fault lasts, in milliseconds, where that is not its own affair.
 const LASTS_MS: std::ops::Range<u64> = 300..3_000;
@@ -94,9 +94,9 @@ impl Fault {
         }
     }
 
-    pub(super) async fn inject(self, stage: &Stage, dice: &mut Dice) {
-        let place = stage.place(dice.below(usize::MAX));
-        let lasts = Duration::from_millis(dice.within(LASTS_MS));
+    pub(super) async fn inject(self, stage: &Stage, dice: &mut Rng) {
+        let place = stage.place(dice.usize(..));
+        let lasts = Duration::from_millis(dice.u64(LASTS_MS));
         let pass = || tokio::time::sleep(lasts);
         match self {
             InstanceKilled => {

@@ -18,6 +18,7 @@ mod stage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use plenum_loadtest::history::{Answer, Cast, Line, Logged, Stored, check};
 
 use crate::support::*;
@@ -34,34 +35,8 @@ const FAULTS_PER_ROUND: usize = 8;
 /// Between two faults, in milliseconds.
 const CALM_MS: std::ops::Range<u64> = 300..1_500;
 
-/// A small seeded generator (splitmix64): the whole schedule hangs on it.
-#[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn seeded(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
-        range.start + self.bits() % (range.end - range.start)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.bits() % end as u64).unwrap()
-    }
-
-    async fn pause(&mut self, ms: std::ops::Range<u64>) {
-        tokio::time::sleep(Duration::from_millis(self.within(ms))).await;
-    }
+async fn pause(dice: &mut Rng, ms: std::ops::Range<u64>) {
+    tokio::time::sleep(Duration::from_millis(dice.u64(ms))).await;
 }
 
 fn setting(name: &str) -> Option<u64> {
@@ -75,7 +50,7 @@ fn whatever_breaks_no_vote_is_lost_doubled_or_altered() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.unwrap().block_on(async {
         let seed = setting("PLENUM_CHAOS_SEED").unwrap_or(1);
-        let mut dice = Dice(seed);
+        let mut dice = Rng::with_seed(seed);
         let stage = Arc::new(Stage::set().await);
         let (able, skipped) = stage.able();
         let mut report = Report::new(seed, skipped);
@@ -90,7 +65,7 @@ fn whatever_breaks_no_vote_is_lost_doubled_or_altered() {
                 let voters = setting("PLENUM_CHAOS_VOTERS").unwrap_or(300);
                 while Instant::now() < end {
                     let faults: Vec<Fault> =
-                        (0..FAULTS_PER_ROUND).map(|_| able[dice.below(able.len())]).collect();
+                        (0..FAULTS_PER_ROUND).map(|_| able[dice.usize(..able.len())]).collect();
                     let voters = usize::try_from(voters).unwrap();
                     round(&stage, &faults, voters, &mut dice, &mut report).await;
                 }
@@ -106,16 +81,16 @@ async fn round(
     stage: &Arc<Stage>,
     faults: &[Fault],
     voters: usize,
-    dice: &mut Dice,
+    dice: &mut Rng,
     report: &mut Report,
 ) {
     let mut crowds = Vec::new();
     for _ in 0..SESSIONS {
-        crowds.push(Crowd::gather(stage, voters, dice.bits()).await);
+        crowds.push(Crowd::gather(stage, voters, dice.u64(..)).await);
     }
     let mut windows = Vec::new();
     for fault in faults {
-        dice.pause(CALM_MS).await;
+        pause(dice, CALM_MS).await;
         let begun = Instant::now();
         eprintln!("{}", fault.words());
         fault.inject(stage, dice).await;

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use tokio::sync::watch;
 
-use super::Dice;
+use super::pause;
 use super::stage::Stage;
 use crate::support::*;
 
@@ -29,7 +30,7 @@ pub(super) struct OpenPoll {
 pub(super) struct Presenter {
     stage: Arc<Stage>,
     session: Session,
-    dice: Dice,
+    dice: Rng,
     polls: watch::Sender<Vec<OpenPoll>>,
 }
 
@@ -40,7 +41,12 @@ impl Presenter {
         seed: u64,
         polls: watch::Sender<Vec<OpenPoll>>,
     ) -> Presenter {
-        Presenter { stage: Arc::clone(stage), session: session.clone(), dice: Dice(seed), polls }
+        Presenter {
+            stage: Arc::clone(stage),
+            session: session.clone(),
+            dice: Rng::with_seed(seed),
+            polls,
+        }
     }
 
     /// Opens and closes until `stop`; then closes everything, and answers with the last event's number.
@@ -49,7 +55,7 @@ impl Presenter {
         while !*stop.borrow() {
             if open.len() < OPEN_MAX {
                 let poll = self.open().await;
-                let until = Instant::now() + Duration::from_millis(self.dice.within(STAYS_MS));
+                let until = Instant::now() + Duration::from_millis(self.dice.u64(STAYS_MS));
                 open.push((until, poll.clone()));
                 self.polls.send_modify(|polls| polls.push(poll));
             } else {
@@ -68,9 +74,9 @@ impl Presenter {
     }
 
     async fn open(&mut self) -> OpenPoll {
-        let options = 2 + self.dice.below(4);
-        let rating = self.dice.below(5) == 0;
-        let results = ["live", "live", "after_close", "presenter"][self.dice.below(4)];
+        let options = 2 + self.dice.usize(..4);
+        let rating = self.dice.usize(..5) == 0;
+        let results = ["live", "live", "after_close", "presenter"][self.dice.usize(..4)];
         let mut body = choice(options);
         if rating {
             body = json!({"kind": "rating", "question": "How much?", "max": options});
@@ -91,7 +97,7 @@ impl Presenter {
     async fn call(&mut self, method: &str, rest: &str, body: Value) -> Value {
         let begun = Instant::now();
         loop {
-            let api = Api::new(&self.stage.base(self.dice.below(usize::MAX)));
+            let api = Api::new(&self.stage.base(self.dice.usize(..)));
             let sent = (!body.is_null()).then_some(&body);
             let path = self.session.path(rest);
             let call = api.call(method, &path, Some(&self.session.presenter), sent);
@@ -105,7 +111,7 @@ impl Presenter {
                 Err(_) => "no answer".to_owned(),
             };
             assert!(begun.elapsed().as_secs() < 90, "{method} {rest}: {answer}");
-            self.dice.pause(20..200).await;
+            pause(&mut self.dice, 20..200).await;
         }
     }
 }

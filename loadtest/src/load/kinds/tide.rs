@@ -19,7 +19,6 @@ use crate::load::stage::Stage;
 use crate::load::voter::Story;
 use crate::participant::{Participant, Place};
 use crate::presenter::Presenter;
-use crate::random::Random;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,7 +40,7 @@ struct Tide {
     joining: JoinSet<Result<Participant, Failure>>,
     places: std::vec::IntoIter<Place>,
     code: String,
-    random: Random,
+    random: fastrand::Rng,
     due: u64,
     turned_away: Vec<String>,
 }
@@ -60,7 +59,7 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
         joining: JoinSet::new(),
         places: places.into_iter(),
         code: presenter.code.clone(),
-        random: Random::seeded(1),
+        random: fastrand::Rng::with_seed(1),
         due: 0,
         turned_away: Vec::new(),
     };
@@ -146,8 +145,8 @@ impl Tide {
     }
 
     fn anybody(&mut self) -> Option<usize> {
-        let count = u32::try_from(self.present.len()).ok().filter(|count| *count > 0)?;
-        Some(self.random.below(count) as usize)
+        let count = self.present.len();
+        (count > 0).then(|| self.random.usize(..count))
     }
 }
 

@@ -21,7 +21,6 @@ use crate::load::sheet::{millis, new_histogram};
 use crate::load::stage::{Spent, Stage};
 use crate::load::voter::Story;
 use crate::presenter::Presenter;
-use crate::random::Random;
 
 /// Between the last join and the first vote, for the joins' own traffic to settle.
 const SETTLE: Duration = Duration::from_millis(1_500);
@@ -204,9 +203,9 @@ pub(super) fn timetable(ready: &Ready, round: &Round) -> Vec<(Instant, (usize, u
     let begin = Instant::now() + LEAD;
     let mut moments = clock::even(begin, round.votes, round.over);
     if round.spread == Spread::Random {
-        let mut random = Random::seeded(round.seed ^ 0x5eed);
+        let mut random = fastrand::Rng::with_seed(round.seed ^ 0x5eed);
         for moment in &mut moments {
-            *moment = begin + round.over.mul_f64(random.fraction());
+            *moment = begin + round.over.mul_f64(random.f64());
         }
         moments.sort_unstable();
     }
