@@ -48,6 +48,7 @@ pub(super) async fn run(feed: Feed, every: Duration, drain: Drain) {
     // One question at a time; a task of its own, so that nothing here waits for the database.
     let mut asked: Option<Poll> = None;
     let mut history = feed.0.store.history().watch();
+    history.mark_changed(); // it may have changed before this task began
     let mut asked_by = AskedBy::Clock;
     loop {
         let event = tokio::select! {
@@ -88,8 +89,7 @@ impl Feed {
         for watched in self.all().iter().filter(|watched| watched.retire_if_idle()) {
             self.forget(watched);
         }
-        // Only cursors of one history tell whether it is still whole.
-        self.forget_other_histories();
+        // Only cursors of one history tell whether it is still whole; what is of another ends by `Event::History`.
         let epoch = self.0.store.history().epoch();
         let cursors: Vec<(SessionId, Seq)> = self
             .all()
@@ -120,8 +120,8 @@ impl Feed {
             Err(error) => return tracing::warn!(error = ?error, "the log did not answer"),
         };
         if tail.behind || !self.0.store.history().is_now(&tail.epoch) {
-            // Others may have noticed before us; or this answer is late, and of a history that is over.
-            return self.forget_other_histories();
+            // `Event::History` ends what is over; or this answer is late, and of a history that is over.
+            return;
         }
         for session in tail.gone {
             self.deleted(session);
