@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::support::*;
 
 const KINDS: [Kind; 2] = [Kind::HaProxy, Kind::Nginx];
@@ -378,4 +380,70 @@ async fn clients_of_a_full_instance_find_another_one() {
     pair.balancer.sees_all(&[("plenum_streams", "i1", "UP")]).await;
     sockets.push(pair.socket(Some("plenum_at=i1")).await);
     assert_eq!(pair.open().await, [2, 6]);
+}
+
+/// Strangers who connect and go, one who guesses codes, and participants who send far beyond the rate come by the same balancer
+/// as everybody: they are refused, fifty others vote meanwhile, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_through_the_balancer_costs_no_vote() {
+    let pair = Pair::behind(Kind::HaProxy).await;
+    let poll = pair.session.choice(2).await;
+    let mut watcher = pair.guest().await;
+    let mut voters = Vec::new();
+    for _ in 0..40 {
+        voters.push(pair.guest().await);
+    }
+    let (base, code) = (pair.balancer.base(), pair.session.code.clone());
+    let mut flood = JoinSet::new();
+    for nth in 0..6 {
+        let (base, code) = (base.clone(), code.clone());
+        flood.spawn(async move {
+            loop {
+                match nth % 3 {
+                    0 => drop(Socket::connect(&base).await.unwrap()),
+                    1 => guesses(&base).await,
+                    _ => chatters(&base, &code).await,
+                }
+            }
+        });
+    }
+    let mut votes = 0;
+    while votes < 50 {
+        // Some join in the middle of it.
+        let mut voter = match voters.pop() {
+            Some(voter) => voter,
+            None => pair.guest().await,
+        };
+        assert_eq!(voter.cast(poll, pick(0)).await["type"], "ack");
+        votes += 1;
+        watcher.results(poll, votes).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(flood.try_join_next().is_none(), "a flood that has died would prove nothing");
+    // Gone without a word, a code that is nobody's, too many messages.
+    for code in ["code=\"1006\"", "code=\"4404\"", "code=\"4429\""] {
+        let mut closed = 0.0;
+        for server in &pair.servers {
+            closed += server.metric_or_0("plenum_connections_closed_total", &[code]).await;
+        }
+        assert!(closed >= 10.0, "{code}: {closed}");
+    }
+    flood.shutdown().await;
+    assert_eq!(pair.session.results(poll).await["votes"], 50);
+    pair.session.check_counts(&pair.db).await;
+}
+
+/// A code that is nobody's, from an address that is nobody else's, and the end that it earns.
+async fn guesses(base: &str) {
+    let source = Some(IpAddr::from([127, 0, 77, 1]));
+    let options = ConnectOptions { source, ..ConnectOptions::default() };
+    let mut socket = Socket::connect_with(base, &options).await.unwrap();
+    let _ = socket.send(&json!({"type": "hello", "code": "00000000"})).await;
+    let _ = socket.recv().await;
+}
+
+/// Sends until the server has had enough.
+async fn chatters(base: &str, code: &str) {
+    let mut guest = Guest::hello(base, json!({"code": code})).await;
+    while guest.try_send(&json!({"type": "ping"})).await {}
 }

@@ -22,27 +22,15 @@ const OBEDIENT: usize = 10;
 /// no bound but the number of votes, the last of them would wait for ten.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// All votes wait in one place, and one connection may send them.
-const ONE_LANE: [&str; 6] =
-    ["--message-burst", "1000000", "--message-rate", "1000000", "--writer-lanes", "1"];
-
 #[derive(Default)]
 struct Seen {
     answered: Vec<Duration>,
     refused: usize,
 }
 
-/// A bare connection that is welcome: it checks nothing of what it reads.
-async fn joined(base: &str, code: &str) -> Socket {
-    let mut socket = Socket::connect(base).await.unwrap();
-    socket.send(&json!({"type": "hello", "code": code})).await.unwrap();
-    socket.recv().await.unwrap();
-    socket
-}
-
 /// Votes for polls that are not there go all the way to the database, as others do, and need no participants.
 async fn too_many(base: String, code: String, first: i64) -> Seen {
-    let mut socket = joined(&base, &code).await;
+    let mut socket = bare(&base, &code).await;
     let (mut sent, mut seen) = (HashMap::new(), Seen::default());
     let (begun, mut next) = (Instant::now(), first);
     let mut beat = tokio::time::interval(BEAT);
@@ -141,7 +129,7 @@ async fn a_long_queue_gives_up_together() {
     let proxy = Proxy::start(db.port()).await;
     let server = Server::at(&db.url_by(proxy.port()), &ONE_LANE).await;
     let room = Room::on(server, db).await;
-    let mut guest = joined(&room.server.base(), &room.code).await;
+    let mut guest = bare(&room.server.base(), &room.code).await;
     proxy.freeze();
     let begun = Instant::now();
     let vote = |n| json!({"type": "vote", "id": fresh_id(), "poll": n, "answer": pick(0)});

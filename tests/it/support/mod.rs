@@ -43,6 +43,19 @@ pub(crate) use serde_json::{Value, json};
 /// Polls so seldom that within a test only a hint, an offer or a catch-up brings events.
 pub(crate) const SELDOM: [&str; 2] = ["--poll-interval-ms", "10000"];
 
+/// All votes wait in one place, and one connection may send as many as it likes.
+pub(crate) const ONE_LANE: [&str; 6] =
+    ["--message-burst", "1000000", "--message-rate", "1000000", "--writer-lanes", "1"];
+
+/// A connection that joined anew and checks nothing of what it reads.
+pub(crate) async fn bare(base: &str, code: &str) -> Socket {
+    let mut socket = Socket::connect(base).await.unwrap();
+    socket.send(&json!({"type": "hello", "code": code})).await.unwrap();
+    let first = within(SOON, "a welcome", socket.recv()).await.unwrap();
+    assert!(matches!(&first, Incoming::Message(it) if it["type"] == "welcome"), "{first:?}");
+    socket
+}
+
 /// A fresh id for a vote.
 pub(crate) fn fresh_id() -> String {
     uuid::Uuid::new_v4().to_string()
