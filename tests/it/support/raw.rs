@@ -28,6 +28,8 @@ const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 pub(crate) struct RawSocket {
     stream: TcpStream,
     buffer: BytesMut,
+    /// The server reset it, which on some systems takes away what it had sent before.
+    pub(crate) was_reset: bool,
 }
 
 impl RawSocket {
@@ -54,7 +56,7 @@ impl RawSocket {
     async fn dial_at(to: SocketAddr) -> RawSocket {
         let stream = TcpStream::connect(to).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        RawSocket { stream, buffer: BytesMut::new() }
+        RawSocket { stream, buffer: BytesMut::new(), was_reset: false }
     }
 
     /// Reads the answer of an upgrade that must succeed.
@@ -89,7 +91,8 @@ impl RawSocket {
 
     /// Sends bytes as they are. A server that has closed already is no fault of the test.
     pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
-        let _ = within(SOON, "sending", self.stream.write_all(bytes)).await;
+        let sent = within(SOON, "sending", self.stream.write_all(bytes)).await;
+        self.was_reset |= sent.is_err();
     }
 
     /// Sends one well-formed frame.
@@ -115,8 +118,16 @@ impl RawSocket {
                     return Some(frame);
                 }
                 match self.stream.read_buf(&mut self.buffer).await {
-                    Ok(0) | Err(_) => return None,
+                    Ok(0) => {
+                        let error = self.stream.take_error().unwrap();
+                        self.was_reset |= error.is_some();
+                        return None;
+                    }
                     Ok(_) => {}
+                    Err(_) => {
+                        self.was_reset = true;
+                        return None;
+                    }
                 }
             }
         })
