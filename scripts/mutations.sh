@@ -18,6 +18,17 @@ close_without_lock       protections::promise_4_a_close_waits_for_the_vote_that_
 global_tail              protections::an_event_that_commits_late_is_delivered_all_the_same
 notify_only_tail         cluster::a_lost_hint_costs_no_more_than_one_poll
 replay_without_splice    protections::promise_5_an_event_published_during_a_replay_is_delivered
+live_sessions_expire     erasing::ended_sessions_are_erased_when_their_time_is_over
+down_at_once             scaling::the_number_falls_after_the_quiet_period_only
+ready_while_leaving      lifecycle::a_draining_instance_is_not_ready_and_takes_nobody_in
+reserved_bits_pass       ws_conformance::reserved_bits_and_opcodes_3_and_4
+fragments_mix            ws_conformance::fragments_5
+continues_nothing        ws_conformance::fragments_5
+any_bytes_are_text       ws_conformance::utf_8_6
+any_close_code           ws_conformance::closing_7
+read_on_after_close      ws_conformance::closing_7
+close_unanswered         ws_conformance::closing_7
+gone_at_once             socket_frames::the_close_code_arrives_although_the_client_goes_on_sending
 '
 # The same, seen by the simulation (src/simulation/), whose seeds are tried one after another until one fails.
 simulated='

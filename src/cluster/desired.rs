@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::mutation::mutation;
+
 /// Of an instance's capacity, before another one is wanted (ADR-004: 80 %).
 pub const FILLED: f64 = 0.8;
 /// Of its processors (ADR-004: 70 %).
@@ -150,6 +152,7 @@ pub struct Hold {
 impl Hold {
     /// Takes what is wanted at `now` (by any clock that only goes forward); answers with what to tell.
     pub fn next(&mut self, policy: &Policy, now: Duration, wanted: u32) -> u32 {
+        mutation!("down_at_once", return wanted);
         while self.recent.back().is_some_and(|(_, number)| *number <= wanted) {
             self.recent.pop_back();
         }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::respond::{self, Body};
 use crate::cluster::imbalance;
 use crate::limits::READY_WAIT_MAX;
+use crate::mutation::mutation;
 use crate::wire::outbound;
 use crate::ws::Edge;
 
@@ -21,6 +22,7 @@ pub(super) fn live() -> Response<Body> {
 pub(super) async fn ready(edge: &Edge) -> Response<Body> {
     let mut reasons = Vec::new();
     let standing = edge.standing();
+    mutation!("ready_while_leaving", return respond::json(200, "{}"));
     if standing.leaving {
         reasons.push("draining");
     }

@@ -14,6 +14,7 @@ use super::rows::column;
 use crate::domain::SessionId;
 use crate::drain::{Drain, Phase};
 use crate::limits::{ERASE_PAUSE, ERASE_ROWS_MAX, ERASE_SESSIONS_MAX, ERASE_STEPS_MAX};
+use crate::mutation::mutation;
 
 /// One at a time, over all instances; a number of its own, so that partitions never wait for it.
 const LOCK: i64 = 5_203_117_744;
@@ -50,6 +51,12 @@ pub async fn keep_up(
     let link = Link::connect(database, drain).await?;
     let client = &link.client;
     if let Some(days) = days.and_then(|days| i32::try_from(days).ok()) {
+        mutation!(
+            "live_sessions_expire",
+            client
+                .batch_execute("UPDATE sessions SET ended_at = coalesce(ended_at, created_at)")
+                .await?
+        );
         for row in client.query(EXPIRED, &[&days, &ERASE_SESSIONS_MAX]).await? {
             let session: Uuid = column(&row, 0)?;
             client.query_one(BEGIN, &[&session]).await?;

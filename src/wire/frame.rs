@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Close;
 use crate::limits::{FRAGMENTS_MAX, FRAMES_PER_MESSAGE_MAX, MESSAGE_BYTES_MAX};
+use crate::mutation::mutation;
 
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
@@ -96,6 +97,7 @@ impl Decoder {
             fastwebsockets::unmask(payload, header.mask);
             used = from + header.length;
             if self.frame(&header, payload, each)?.is_break() {
+                mutation!("read_on_after_close", continue);
                 break; // the rest is kept for the next call
             }
         }
@@ -112,6 +114,12 @@ impl Decoder {
         if self.frames_since_message > FRAMES_PER_MESSAGE_MAX {
             return Err(Close::TooMany);
         }
+        mutation!(
+            "fragments_mix",
+            if header.opcode == TEXT && header.fin {
+                return self.message(payload, each);
+            }
+        );
         match header.opcode {
             TEXT if self.fragment_count > 0 => Err(Close::Protocol),
             TEXT if header.fin => self.message(payload, each),
@@ -131,6 +139,7 @@ impl Decoder {
         each: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Close> {
         if header.opcode == CONTINUATION && self.fragment_count == 0 {
+            mutation!("continues_nothing", return self.message(&mut payload.to_vec(), each));
             return Err(Close::Protocol);
         }
         self.fragment_count += 1;
@@ -152,6 +161,7 @@ impl Decoder {
         each: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Close> {
         self.frames_since_message = 0;
+        mutation!("any_bytes_are_text", return Ok(each(Incoming::Text(payload))));
         std::str::from_utf8(payload).map_err(|_| Close::NotUtf8)?;
         Ok(each(Incoming::Text(payload)))
     }
@@ -166,6 +176,12 @@ impl Header {
     /// `None` while bytes are missing.
     fn read(bytes: &[u8]) -> Result<Option<Self>, Close> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
+        mutation!(
+            "reserved_bits_pass",
+            if first & 0x70 != 0 {
+                return Self::read(&[&[first & !0x70, second], rest].concat());
+            }
+        );
         let opcode = first & 0x0F;
         let fin = first & FIN != 0;
         let control = opcode >= CLOSE;
@@ -198,6 +214,7 @@ impl Header {
 }
 
 fn close_payload(payload: &[u8]) -> Result<(), Close> {
+    mutation!("any_close_code", return Ok(()));
     let Some((&[a, b], reason)) = payload.split_first_chunk() else {
         return if payload.is_empty() { Ok(()) } else { Err(Close::Protocol) };
     };

@@ -25,6 +25,7 @@ use crate::drain::Phase;
 use crate::limits::{
     CLOSE_LINGER_MAX, HELLO_WAIT_MAX, PING_EVERY, PONG_WAIT_MAX, READ_BYTES, READS_PER_WAKE_MAX,
 };
+use crate::mutation::mutation;
 use crate::outbox::{Broken, Outbox, Outlook};
 use crate::ring::End;
 use crate::socket::Socket;
@@ -54,8 +55,15 @@ pub(crate) async fn run(edge: Arc<Edge>, socket: Socket, early: Bytes, from: IpA
     };
     let code = ended.map_or(1006, Close::number);
     edge.metrics.closed.with_label_values(&[&code.to_string()]).inc();
+    mutation!(
+        "close_unanswered",
+        if ended == Some(Close::Done) {
+            return;
+        }
+    );
     if let Some(close) = ended {
         outbox.close(frame::close(close));
+        mutation!("gone_at_once", return);
         // A client that closed first has nothing more to say, and waits for us to hang up.
         let client_closed = close == Close::Done;
         let _ = timeout(CLOSE_LINGER_MAX, Box::pin(linger(&outbox, client_closed))).await; // whichever comes first
