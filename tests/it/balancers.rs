@@ -398,10 +398,10 @@ async fn a_flood_through_the_balancer_costs_no_vote() {
     for nth in 0..6 {
         let (base, code) = (base.clone(), code.clone());
         flood.spawn(async move {
-            loop {
+            for address in (1..=250).cycle() {
                 match nth % 3 {
                     0 => drop(Socket::connect(&base).await.unwrap()),
-                    1 => guesses(&base).await,
+                    1 => guesses(&base, address).await,
                     _ => chatters(&base, &code).await,
                 }
             }
@@ -433,9 +433,9 @@ async fn a_flood_through_the_balancer_costs_no_vote() {
     pair.session.check_counts(&pair.db).await;
 }
 
-/// A code that is nobody's, from an address that is nobody else's, and the end that it earns.
-async fn guesses(base: &str) {
-    let source = Some(IpAddr::from([127, 0, 77, 1]));
+/// A code that is nobody's, each time from another address, so that each is looked at; and the end that it earns.
+async fn guesses(base: &str, address: u8) {
+    let source = Some(IpAddr::from([127, 0, 77, address]));
     let options = ConnectOptions { source, ..ConnectOptions::default() };
     let mut socket = Socket::connect_with(base, &options).await.unwrap();
     let _ = socket.send(&json!({"type": "hello", "code": "00000000"})).await;
