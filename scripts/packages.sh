@@ -23,6 +23,7 @@ buildah        buildah           buildah             -
 shellcheck     shellcheck        ShellCheck          shellcheck
 python         python3-venv      python3-pip         -
 faketime       faketime          libfaketime         libfaketime
+systemd        systemd           systemd             -
 nchan          libnginx-mod-nchan -                  -
 node           nodejs            nodejs              node
 npm            npm               nodejs-npm          node
@@ -71,6 +72,7 @@ has() {
         build) command -v cc >/dev/null 2>&1 ;;
         nchan) ls /usr/lib/nginx/modules/ngx_nchan_module.so >/dev/null 2>&1 ;;
         haproxy | nginx | pgbouncer) PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1 ;;
+        systemd) command -v systemd-analyze >/dev/null 2>&1 && command -v systemd-socket-activate >/dev/null 2>&1 ;;
         python) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
         node) node -e 'process.exit(parseInt(process.versions.node, 10) < 20 ? 1 : 0)' >/dev/null 2>&1 ;;
         chromium) { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 ;;
@@ -85,6 +87,7 @@ describe() {
         nchan) echo "nginx with the nchan module" ;;
         node) echo "Node.js 20 or newer" ;;
         python) echo "Python 3 with venv and pip" ;;
+        systemd) echo "systemd's tools (systemd-analyze, systemd-socket-activate)" ;;
         *) echo "$1" ;;
     esac
 }

@@ -5,6 +5,7 @@
 #   url=$(scripts/postgres.sh start DIR)      makes and starts it; prints the URL of its empty database
 #   scripts/postgres.sh stop DIR              stops it
 #   scripts/postgres.sh bin                   prints the folder of its programs
+#   scripts/postgres.sh port                  prints a free port
 set -euo pipefail
 
 bin() {
@@ -38,6 +39,7 @@ programs=$(bin)
 dir=${2:-}
 case ${1:-} in
     bin) echo "$programs" ;;
+    port) free_port ;;
     start)
         mkdir -p "$dir"
         [ "$(id -u)" -ne 0 ] || chown "$owner" "$dir"
@@ -51,7 +53,7 @@ case ${1:-} in
         ;;
     stop) cd / && as_owner "$programs/pg_ctl" stop -s -m fast -D "$dir/data" ;;
     *)
-        echo 'usage: scripts/postgres.sh start DIR | stop DIR | bin' >&2
+        echo 'usage: scripts/postgres.sh start DIR | stop DIR | bin | port' >&2
         exit 2
         ;;
 esac

@@ -41,17 +41,11 @@ url=$(scripts/postgres.sh start "$work/postgres")
 psql=$(scripts/postgres.sh bin)/psql
 scripts/runbook.sh database | sed 's/DATABASE plenum /DATABASE polls /; s/plenum LOGIN/voter LOGIN/; s/OWNER plenum/OWNER voter/' |
     "$psql" --quiet --no-psqlrc --set ON_ERROR_STOP=1 "$url"
-port=${url#*127.0.0.1:}
-free_port() {
-    local port
-    while port=$((20000 + RANDOM % 12000)); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-    done
-    echo "$port"
-}
-listen=127.0.0.1:$(free_port) ops=127.0.0.1:$(free_port) agent=127.0.0.1:$(free_port)
+database_port=${url#*127.0.0.1:}
+port() { scripts/postgres.sh port; }
+listen=127.0.0.1:$(port) ops=127.0.0.1:$(port) agent=127.0.0.1:$(port)
 # Of the sockets' order and of the command's words it is the unit that says.
-mapfile -t environment < <(scripts/runbook.sh environment | sed -e "s|plenum:CHANGE-ME@10.0.0.20/plenum|voter:CHANGE-ME@127.0.0.1:${port%%/*}/polls?sslmode=disable|" \
+mapfile -t environment < <(scripts/runbook.sh environment | sed -e "s|plenum:CHANGE-ME@10.0.0.20/plenum|voter:CHANGE-ME@127.0.0.1:${database_port%%/*}/polls?sslmode=disable|" \
     -e "s/10.0.0.10/127.0.0.1/" -e "s/10.0.0.1:9465/$agent/" && sed -n 's/^Environment=//p' deploy/systemd/plenum.service)
 read -ra command < <(sed -n 's|^ExecStart=/usr/local/bin/plenum ||p' deploy/systemd/plenum.service)
 ((${#environment[@]} >= 9 && ${#command[@]} >= 5)) || fail 'settings or command were not found'
