@@ -36,7 +36,12 @@ pub(super) struct Received {
     pub(super) members: Vec<Participant>,
     /// For each subscriber, when it had each event, in nanoseconds on the board's clock.
     times: Vec<Vec<u64>>,
+    /// What was not in order, or not once; whoever saw it reads no more.
+    pub(super) faults: Vec<String>,
 }
+
+/// A subscriber that had everything, or what was wrong; and when it had each event.
+type Heard = (Result<Participant, Failure>, Vec<u64>);
 
 impl Board {
     pub(super) fn new(
@@ -80,19 +85,19 @@ impl Board {
     fn mark(&self, seq: u64) -> Result<(), Failure> {
         let nth = seq.checked_sub(self.first).and_then(|nth| usize::try_from(nth).ok());
         let counter = nth.and_then(|nth| self.arrived.get(nth));
-        let counter = counter.ok_or_else(|| Failure::told("an event that nobody asked for"))?;
+        self.count(counter.ok_or_else(|| Failure::told("an event that nobody asked for"))?);
+        Ok(())
+    }
+
+    fn count(&self, counter: &AtomicU32) {
         if counter.fetch_add(1, Ordering::Relaxed) + 1 == self.subscribers {
             self.meter.events.fetch_add(u64::from(self.subscribers), Ordering::Relaxed);
             self.turns.add_permits(1);
         }
-        Ok(())
     }
 
     /// Lets every member read until every event has come, in order, none missing.
-    pub(super) fn read(
-        self: &Arc<Board>,
-        members: Vec<Participant>,
-    ) -> JoinSet<Result<(Participant, Vec<u64>), Failure>> {
+    pub(super) fn read(self: &Arc<Board>, members: Vec<Participant>) -> JoinSet<Heard> {
         let mut reading = JoinSet::new();
         for member in members {
             reading.spawn(receive(member, Arc::clone(self)));
@@ -102,41 +107,51 @@ impl Board {
 }
 
 /// Collects what all subscribers had.
-pub(super) async fn collect(
-    mut reading: JoinSet<Result<(Participant, Vec<u64>), Failure>>,
-) -> Result<Received, Failure> {
+pub(super) async fn collect(mut reading: JoinSet<Heard>) -> Result<Received, Failure> {
     let mut received = Received::default();
     while let Some(one) = reading.join_next().await {
-        let (member, times) = crowd::ended(one)?;
-        received.members.push(member);
+        let (member, times) = crowd::ended(one.map(Ok))?;
+        match member {
+            Ok(member) => received.members.push(member),
+            Err(fault) => received.faults.push(fault.to_string()),
+        }
         received.times.push(times);
     }
     Ok(received)
 }
 
-async fn receive(
-    mut member: Participant,
-    board: Arc<Board>,
-) -> Result<(Participant, Vec<u64>), Failure> {
+async fn receive(mut member: Participant, board: Arc<Board>) -> Heard {
     let mut at = Vec::with_capacity(board.arrived.len());
+    match follow(&mut member, &board, &mut at).await {
+        Ok(()) => (Ok(member), at),
+        Err(fault) => {
+            // The others go on without it.
+            board.arrived.iter().skip(at.len()).for_each(|counter| board.count(counter));
+            (Err(fault), at)
+        }
+    }
+}
+
+/// Notes in `at` when each event came.
+async fn follow(member: &mut Participant, board: &Board, at: &mut Vec<u64>) -> Result<(), Failure> {
     while at.len() < board.arrived.len() {
         let Some(text) = member.next().await? else {
             return Err(Failure::told("a subscriber was disconnected"));
         };
+        let now = board.now();
         if let Some((seq, prev)) = place_of(&text) {
-            at.push(board.now());
             member.note_place(seq, prev)?;
         } else {
             let message = Message::parse(&text)?;
             if message.name != "event" {
                 continue;
             }
-            at.push(board.now());
             member.note(&message)?;
         }
         board.mark(member.seq)?;
+        at.push(now);
     }
-    Ok((member, at))
+    Ok(())
 }
 
 impl Received {

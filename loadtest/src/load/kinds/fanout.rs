@@ -27,6 +27,7 @@ use crate::presenter::Presenter;
 /// Between the last join and the first event: presence goes out once a second.
 const SETTLE: Duration = Duration::from_millis(2_500);
 const WITHIN: Duration = Duration::from_secs(60);
+const IN_ORDER: &str = "every event reached every subscriber, in order, once";
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,7 +111,6 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
         }
     }
     drop((ours, alone, loop_));
-    stage.sheet.check("every event reached every subscriber, in order, once", []);
     presenter.delete().await?;
     lonely.delete().await?;
     match Arc::into_inner(bare) {
@@ -182,6 +182,7 @@ async fn flat(
         Ok((board::collect(reading).await?, sent))
     };
     let ((received, mut sent), spent) = stage.measured(in_time(work)).await?;
+    stage.sheet.check(IN_ORDER, received.faults.iter().cloned());
     sent.sort_unstable();
     let cpu = match (pid, before) {
         (Some(pid), Some(before)) => Some(process::cpu_of(pid)? - before),
@@ -221,6 +222,7 @@ async fn timed(
         board::collect(reading).await
     };
     let (received, spent) = stage.measured(in_time(work)).await?;
+    stage.sheet.check(IN_ORDER, received.faults.iter().cloned());
     let (from_moment, from_first) = received.latencies(&since)?;
     let members = received.members;
     Ok(Done { members, seconds: spent.seconds, cpu: spent.server_cpu, from_moment, from_first })
