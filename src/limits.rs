@@ -80,6 +80,8 @@ pub const FRAGMENTS_MAX: usize = 128;
 pub const FRAMES_PER_MESSAGE_MAX: usize = 256;
 /// Between two pings of the server.
 pub const PING_EVERY: Duration = Duration::from_secs(25);
+/// Pings are due at whole multiples of it: with 10,000 clients a hundred in one wake, rather than four hundred wakes a second.
+pub const PING_TICK: Duration = Duration::from_millis(250);
 /// Silence after a ping that ends the connection.
 pub const PONG_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Between two comment lines of an SSE stream: below the 30 s after which many proxies cut.

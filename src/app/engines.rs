@@ -55,6 +55,7 @@ pub(crate) fn engines(config: &Config, base: Base, secret: &str, listen: SocketA
         cluster: cluster.clone(),
         forecast: Forecast::new(policy(config)),
         signer: Signer::new(secret),
+        since: tokio::time::Instant::now(),
         drain: drain.clone(),
         metrics,
         failed_joins: FailedJoins::default(),

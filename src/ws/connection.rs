@@ -23,7 +23,8 @@ use super::reader::{Client, Reader};
 use crate::chance;
 use crate::drain::Phase;
 use crate::limits::{
-    CLOSE_LINGER_MAX, HELLO_WAIT_MAX, PING_EVERY, PONG_WAIT_MAX, READ_BYTES, READS_PER_WAKE_MAX,
+    CLOSE_LINGER_MAX, HELLO_WAIT_MAX, PING_EVERY, PING_TICK, PONG_WAIT_MAX, READ_BYTES,
+    READS_PER_WAKE_MAX,
 };
 use crate::mutation::mutation;
 use crate::outbox::{Broken, Outbox, Outlook};
@@ -146,9 +147,7 @@ struct Connection<'a> {
     decoder: Decoder,
     client: Arc<Client>,
     reader: Reader,
-    /// The client said something since the last ping.
-    heard: bool,
-    /// A ping waits for its answer until then; otherwise `None`.
+    /// The client has said nothing since the last ping, and has to until then; otherwise `None`.
     pong_due: Option<Instant>,
     next_ping: Instant,
     /// Rings when clients are sent away.
@@ -172,13 +171,12 @@ impl<'a> Connection<'a> {
     fn new(edge: &'a Edge, decoder: Decoder, client: Arc<Client>, reader: Reader) -> Self {
         // The first ping comes at a random point, so that those who joined together are not pinged together.
         let share = 0.5 + chance::share() / 2.0;
-        let next_ping = Instant::now() + PING_EVERY.mul_f64(share);
+        let next_ping = on_tick(edge, Instant::now() + PING_EVERY.mul_f64(share));
         Self {
             edge,
             decoder,
             client,
             reader,
-            heard: true,
             pong_due: None,
             next_ping,
             bell: edge.drain.bell(),
@@ -250,16 +248,10 @@ impl<'a> Connection<'a> {
     fn alarmed(&mut self) -> ControlFlow<Ended> {
         let now = Instant::now();
         match self.pong_due {
-            Some(due) if due <= now => {
-                if !self.heard {
-                    return ControlFlow::Break(None);
-                }
-                self.pong_due = None;
-                self.next_ping = now + PING_EVERY - PONG_WAIT_MAX;
-            }
+            Some(due) if due <= now => return ControlFlow::Break(None),
             None if self.next_ping <= now => {
-                self.heard = false;
                 self.pong_due = Some(now + PONG_WAIT_MAX);
+                self.next_ping = on_tick(self.edge, now + PING_EVERY);
                 self.decoder.forgive();
                 self.client.outbox.send(frame::ping());
             }
@@ -288,7 +280,7 @@ impl<'a> Connection<'a> {
     }
 
     fn feed(&mut self, bytes: &mut [u8]) -> ControlFlow<Ended> {
-        self.heard = true;
+        self.pong_due = None;
         let Self { decoder, reader, client, edge, .. } = self;
         let mut ended = ControlFlow::Continue(());
         let fed = decoder.feed(bytes, |incoming| {
@@ -300,6 +292,12 @@ impl<'a> Connection<'a> {
             Err(close) => ControlFlow::Break(Some(close)),
         }
     }
+}
+
+/// The last tick before `at`. What is due within one tick is done in one wake of the instance, and so are the answers.
+fn on_tick(edge: &Edge, at: Instant) -> Instant {
+    let ticks = at.duration_since(edge.since).as_millis() / PING_TICK.as_millis();
+    edge.since + PING_TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 fn close_code(broken: Broken) -> Ended {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::addresses::FailedJoins;
 use crate::auth::{self, PresenterHash, Signer, Token};
@@ -40,6 +41,8 @@ pub struct Edge {
     pub forecast: Forecast,
     /// Tokens.
     pub signer: Signer,
+    /// When the instance began, which pings are timed from.
+    pub since: Instant,
     /// Tasks and phases.
     pub drain: Drain,
     /// Metrics.
