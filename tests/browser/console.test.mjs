@@ -82,7 +82,11 @@ test('two tabs that press the same button in the same moment do it once', async 
   const one = await here.console(session);
   const other = await one.context().newPage();
   await other.goto(`${here.server.base}/present${session.hash}`);
-  const both = (find) => Promise.all([one, other].map((page) => find(page).click()));
+  // Both have the button before either presses, and press it though it may go away in between.
+  const both = async (find) => {
+    const buttons = await Promise.all([one, other].map((page) => find(page).elementHandle()));
+    await Promise.all(buttons.map((button) => button.evaluate((element) => element.click())));
+  };
   for (const page of [one, other]) await row(page, n).getByRole('button', { name: 'Open: Once?' }).waitFor();
   await both((page) => row(page, n).getByRole('button', { name: 'Open: Once?' }));
   for (const page of [one, other]) await page.locator('.now h2', { hasText: 'Once?' }).waitFor();
