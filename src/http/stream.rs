@@ -165,11 +165,7 @@ async fn send(edge: &Edge, out: &Outgoing, ring: &Ring, mut cursor: Cursor) -> O
             () = sleep_until(Instant::now() + SSE_HEARTBEAT) => out.written.lock().extend_from_slice(b": still here\n\n"),
             () = out.chunks.closed() => return None,
             () = bell.cancelled(), if leave_at.is_none() => {
-                let Some(after) = edge.drain.leaves() else {
-                    bell = edge.drain.bell();
-                    continue;
-                };
-                edge.count_moved();
+                let Some(after) = edge.sent_away(&mut bell) else { continue };
                 out.send(None, &[&outbound::bye(u64::try_from(after.as_millis()).unwrap_or(0))]);
                 leave_at = Some(Instant::now() + after);
             }

@@ -220,11 +220,9 @@ impl<'a> Connection<'a> {
             Event::Readable(false) | Event::Writable(false) => return ControlFlow::Break(None),
             Event::Wake => {}
             Event::Bell => {
-                let Some(after) = self.edge.drain.leaves() else {
-                    self.bell = self.edge.drain.bell();
+                let Some(after) = self.edge.sent_away(&mut self.bell) else {
                     return ControlFlow::Continue(());
                 };
-                self.edge.count_moved();
                 let bye = outbound::bye(u64::try_from(after.as_millis()).unwrap_or(0));
                 self.client.outbox.send(frame::text(&[bye.as_bytes()]));
                 // A moment later than the client was told, so that it leaves by itself if it can.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::addresses::FailedJoins;
 use crate::auth::{self, PresenterHash, Signer, Token};
@@ -133,11 +134,15 @@ impl Edge {
         self.streams.load(Ordering::Acquire) >= self.rules.streams_max
     }
 
-    /// Counts a client that is sent away while the instance serves on.
-    pub fn count_moved(&self) {
-        if self.drain.phase() < Phase::Draining {
-            self.metrics.moved.inc();
+    /// Whether the client that `bell` woke is sent away, and when it is to come back. Otherwise the bell is a new one.
+    pub fn sent_away(&self, bell: &mut CancellationToken) -> Option<Duration> {
+        let after = self.drain.leaves();
+        match after {
+            None => *bell = self.drain.bell(),
+            Some(_) if self.drain.phase() < Phase::Draining => self.metrics.moved.inc(),
+            Some(_) => {}
         }
+        after
     }
 
     /// Whose code this is.
