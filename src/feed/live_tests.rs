@@ -229,15 +229,17 @@ proptest! {
         let mut model = Model::default();
         let watched = Arc::new(Watched::new(SessionId(Uuid::nil()), "epoch".into(), empty(), 1));
         let mut subscribers = Vec::new();
+        let mut applied = Vec::new();
+        let mut take = |event: &LoggedEvent| applied.extend(watched.take(event.clone(), now()).applied);
         for (at, step) in steps.iter().enumerate() {
             model.step(step);
             let (behind, flush) = offers[at % offers.len()];
             if let Some(event) = model.log.len().checked_sub(1 + behind).map(|at| &model.log[at]) {
-                watched.take(event.clone(), now());
+                take(event);
             }
             for (_, after) in joins.iter().filter(|(joined, _)| *joined == at) {
                 // The tailer has brought the live state to the head before a client is let in.
-                model.log.iter().for_each(|event| { watched.take(event.clone(), now()); });
+                model.log.iter().for_each(&mut take);
                 let after = Seq((*after).min(watched.seq().0));
                 for audience in Audience::ALL {
                     let (sent, cursor) = catch_up(&watched, &model.log, audience, after);
@@ -248,8 +250,10 @@ proptest! {
                 watched.flush_now();
             }
         }
-        model.log.iter().for_each(|event| { watched.take(event.clone(), now()); });
+        model.log.iter().for_each(&mut take);
         watched.flush_now();
+        let kinds: Vec<_> = model.log.iter().map(|event| event.kind).collect();
+        prop_assert_eq!(applied, kinds);
         for (audience, after, mut sent, cursor) in subscribers {
             sent.extend(read_ring(&watched, audience, cursor));
             check_stream(&sent, &model.log, audience, after);

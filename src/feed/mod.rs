@@ -129,11 +129,8 @@ impl Feed {
     }
 
     fn take(&self, watched: &Arc<Watched>, event: LoggedEvent, since: Since) {
-        let kind = event.kind.as_str();
         let taken = watched.take(event, since);
-        if taken.applied > 0 {
-            self.0.metrics.events.of(kind).inc();
-        }
+        taken.applied.iter().for_each(|kind| self.0.metrics.events.of(kind.as_str()).inc());
         self.follow_up(watched, &taken);
     }
 

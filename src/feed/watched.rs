@@ -14,7 +14,8 @@ use super::live::{LiveState, Unfit};
 use super::since::Since;
 use super::turn::Turn;
 use crate::domain::{
-    Audience, Code, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq, SessionId,
+    Audience, Code, EventKind, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq,
+    SessionId,
 };
 use crate::limits::UNWATCHED_KEEP;
 use crate::mutation::mutation;
@@ -77,8 +78,8 @@ pub(super) struct Taken {
     pub(super) missing: bool,
     /// Results that nobody was sent.
     pub(super) superseded: u64,
-    /// Events that went into the live state.
-    pub(super) applied: u64,
+    /// The kinds of the events that went into the live state: more than one where others had waited for this one.
+    pub(super) applied: Vec<EventKind>,
 }
 
 /// Where a new subscriber begins.
@@ -151,7 +152,7 @@ impl Watched {
         while let Some((event, since)) = next {
             match state.live.apply(&event) {
                 Ok(counted) => {
-                    taken.applied += 1;
+                    taken.applied.push(event.kind);
                     self.route(state, counted, (event, since), &mut taken);
                 }
                 Err(Unfit::Known) => {}
@@ -171,9 +172,9 @@ impl Watched {
             state.early.retain(|seq, _| *seq > state.live.seq);
             next = state.early.remove(&state.live.seq.next());
         }
-        let due = if taken.applied > 0 { state.turn.due() } else { state.turn.latest() };
+        let due = if taken.applied.is_empty() { state.turn.latest() } else { state.turn.due() };
         self.flush_if_due(state, due, &mut taken);
-        if taken.applied > 0 {
+        if !taken.applied.is_empty() {
             self.moved.notify_waiters();
         }
         taken

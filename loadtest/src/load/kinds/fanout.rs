@@ -5,6 +5,7 @@
 //! Must never count an event as delivered before the last subscriber has it. Called by `kinds`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -47,14 +48,22 @@ struct Parameters {
 /// Who makes events.
 #[derive(Clone)]
 enum Driver {
-    Server(Box<Presenter>),
+    /// The presenter, and how many titles there have been: the same title again is no event.
+    Server(Box<Presenter>, Arc<AtomicU32>),
     Bare(Arc<Mutex<BareLoop>>),
 }
 
 impl Driver {
-    async fn publish(&self, nth: u32) -> Result<(), Failure> {
+    fn of(presenter: &Presenter) -> Driver {
+        Driver::Server(Box::new(presenter.clone()), Arc::default())
+    }
+
+    async fn publish(&self) -> Result<(), Failure> {
         match self {
-            Driver::Server(presenter) => presenter.rename(&format!("Fan-out {nth:06}")).await,
+            Driver::Server(presenter, titles) => {
+                let nth = titles.fetch_add(1, Ordering::Relaxed);
+                presenter.rename(&format!("Fan-out {nth:06}")).await
+            }
             Driver::Bare(bare) => bare.lock().await.publish().await,
         }
     }
@@ -84,8 +93,8 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
     let (mut first, mut bare_first) = (presenter.last_seq().await? + 1, 1);
     let (lonely, _) = stage.session(0).await?;
     let mut lonely_first = lonely.last_seq().await? + 1;
-    let ours = Driver::Server(Box::new(presenter.clone()));
-    let alone = Driver::Server(Box::new(lonely.clone()));
+    let ours = Driver::of(&presenter);
+    let alone = Driver::of(&lonely);
     let loop_ = Driver::Bare(Arc::clone(&bare));
     for round in 1..=asked.rounds {
         let name = format!("round {round} of {}", asked.rounds);
@@ -156,21 +165,21 @@ async fn flat(
     let board = Board::new(first, count, asked.events, asked.in_flight, &stage.meter);
     let reading = board.read(members);
     let pid = match driver {
-        Driver::Server(_) => None,
+        Driver::Server(..) => None,
         Driver::Bare(bare) => Some(bare.lock().await.pid),
     };
     let before = pid.map(process::cpu_of).transpose()?;
     let each = asked.events / asked.in_flight;
     let work = async {
         let mut driving = JoinSet::new();
-        for lane in 0..asked.in_flight {
+        for _ in 0..asked.in_flight {
             let (driver, board) = (driver.clone(), Arc::clone(&board));
             driving.spawn(async move {
                 let mut sent = Vec::new();
-                for nth in 0..each {
+                for _ in 0..each {
                     board.take_turn().await?;
                     sent.push(board.now());
-                    driver.publish(lane * each + nth).await?;
+                    driver.publish().await?;
                 }
                 Ok::<_, Failure>(sent)
             });
@@ -207,13 +216,13 @@ async fn timed(
     let since: Vec<u64> = moments.iter().map(|moment| board.at(*moment)).collect();
     let work = async {
         let (sender, mut due) = mpsc::channel(asked.timed_events.max(1) as usize);
-        let clock = clock::run(moments.into_iter().zip(0_u32..).collect(), move |_, nth| {
-            sender.try_send(nth).is_ok()
+        let clock = clock::run(moments.into_iter().map(|at| (at, ())).collect(), move |_, ()| {
+            sender.try_send(()).is_ok()
         });
         let mut calling = JoinSet::new();
-        while let Some(nth) = due.recv().await {
+        while due.recv().await.is_some() {
             let driver = driver.clone();
-            calling.spawn(async move { driver.publish(nth).await });
+            calling.spawn(async move { driver.publish().await });
         }
         while let Some(one) = calling.join_next().await {
             crowd::ended(one)?;
