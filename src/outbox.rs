@@ -105,13 +105,12 @@ impl Outbox {
         if state.closing || state.broken.is_some() {
             return;
         }
-        if let Some(end) = state.subscription.as_ref().and_then(|(ring, _)| ring.ended()) {
-            return self.break_off(&mut state, Broken::Ended(end));
-        }
-        if state.blocked {
-            return; // the connection's own task goes on from the cursor
-        }
-        let Some(run) = run.filter(|run| state.takes(run)) else { return self.write(&mut state) };
+        let Some(run) = run.filter(|run| state.takes(run)) else {
+            if let Some(end) = state.subscription.as_ref().and_then(|(ring, _)| ring.ended()) {
+                return self.break_off(&mut state, Broken::Ended(end));
+            }
+            return self.write(&mut state); // where it is blocked, its own task goes on from the cursor
+        };
         match self.socket.try_write(&run.bytes) {
             Ok(0) => self.break_off(&mut state, Broken::Gone),
             Ok(written) => {
@@ -210,7 +209,8 @@ impl State {
 
     /// Whether a run can be written as it is.
     fn takes(&self, run: &Run) -> bool {
-        self.queue.is_empty()
+        !self.blocked
+            && self.queue.is_empty()
             && self.subscription.as_ref().is_some_and(|(_, cursor)| {
                 cursor.next == run.from && run.first_event.is_none_or(|first| first > cursor.floor)
             })
