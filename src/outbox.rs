@@ -3,8 +3,9 @@
 //! connection's own task (`ws/connection.rs`) finishes it. Frames never mix: one lock covers every write.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice};
+use std::io::{ErrorKind, IoSlice, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ pub struct Outbox {
     pub socket: Socket,
     /// Told when the connection's task has something to do here.
     pub wake: Notify,
+    /// The client was pinged and has said nothing since.
+    silent: AtomicBool,
     /// Guards what waits; nothing waits under it.
     state: Mutex<State>,
 }
@@ -65,7 +68,12 @@ impl Outbox {
     /// Takes over the writing side of `socket`.
     #[must_use]
     pub fn new(socket: Socket) -> Arc<Self> {
-        Arc::new(Self { socket, wake: Notify::new(), state: Mutex::default() })
+        Arc::new(Self {
+            socket,
+            wake: Notify::new(),
+            silent: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
     }
 
     /// Writes a frame now, or as soon as the socket takes it.
@@ -128,6 +136,25 @@ impl Outbox {
         }
     }
 
+    /// As [`Outbox::send`], of a ping: the client then has to say something.
+    pub fn ping(&self, frame: Bytes) {
+        self.silent.store(true, Ordering::Relaxed);
+        self.send(frame);
+    }
+
+    /// Notes that the client has said something; says whether it is the first since a ping.
+    pub fn heard(&self) -> bool {
+        // Most of what is heard answers no ping, and then nothing is written here.
+        self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::Relaxed)
+    }
+
+    /// Ends it if the client has said nothing since the ping.
+    pub fn give_up_if_silent(&self) {
+        if self.silent.load(Ordering::Relaxed) {
+            self.break_off(&mut self.state.lock(), Broken::Gone);
+        }
+    }
+
     /// Puts a close frame behind what is half written, and nothing after it.
     pub fn close(&self, frame: Bytes) {
         let mut state = self.state.lock();
@@ -168,20 +195,24 @@ impl Outbox {
             if state.queue.is_empty() && !state.refill(|| self.wake.notify_one()) {
                 return;
             }
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
-            let count = state
-                .queue
-                .iter()
-                .zip(&mut slices)
-                .map(|(bytes, slice)| *slice = IoSlice::new(bytes))
-                .count();
-            match self.socket.try_write_vectored(slices.get(..count).unwrap_or_default()) {
+            let written = match state.queue.front() {
+                Some(only) if state.queue.len() == 1 => self.socket.try_write(only),
+                _ => self.write_several(&state.queue),
+            };
+            match written {
                 Ok(0) => self.break_off(state, Broken::Gone),
                 Ok(written) => state.consume(written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.block(state),
                 Err(_) => self.break_off(state, Broken::Gone),
             }
         }
+    }
+
+    fn write_several(&self, queue: &VecDeque<Bytes>) -> Result<usize> {
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+        let filled = queue.iter().zip(&mut slices);
+        let count = filled.map(|(bytes, slice)| *slice = IoSlice::new(bytes)).count();
+        self.socket.try_write_vectored(slices.get(..count).unwrap_or_default())
     }
 
     fn block(&self, state: &mut State) {

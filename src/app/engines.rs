@@ -55,7 +55,7 @@ pub(crate) fn engines(config: &Config, base: Base, secret: &str, listen: SocketA
         cluster: cluster.clone(),
         forecast: Forecast::new(policy(config)),
         signer: Signer::new(secret),
-        since: tokio::time::Instant::now(),
+        pulse: Arc::default(),
         drain: drain.clone(),
         metrics,
         failed_joins: FailedJoins::default(),
@@ -64,6 +64,7 @@ pub(crate) fn engines(config: &Config, base: Base, secret: &str, listen: SocketA
         leftovers: Arc::default(),
         rules: rules(config),
     });
+    drain.spawn_vital("pulse", edge.pulse.clone().run(drain.clone()));
     if config.listen_notify {
         exchange_hints(&edge, &database);
     }

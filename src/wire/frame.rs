@@ -166,7 +166,7 @@ impl Decoder {
         Ok(each(Incoming::Text(payload)))
     }
 
-    /// Forgives the control frames counted so far; called when the server's own ping goes out.
+    /// Forgives the control frames counted so far; called when the client is heard again after the server's own ping.
     pub fn forgive(&mut self) {
         self.frames_since_message = 0;
     }

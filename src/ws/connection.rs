@@ -1,30 +1,30 @@
-//! The task of one connection, from its first byte to its last. Owns the reading side and the clock; whatever goes out is
-//! in the outbox. The states, in order:
+//! The task of one connection, from its first byte to its last. Owns the reading side; whatever goes out is in the outbox.
+//! The states, in order:
 //!
 //! ```text
-//! waiting for hello (5 s) ─► admitted: read, write what blocked, ping, go when draining ─► close frame, linger (1 s)
+//! waiting for hello (5 s) ─► admitted: read, write what blocked, go when draining ─► close frame, linger (1 s)
 //! ```
 //! Spawned by `handshake.rs`. Nothing that is not cancel safe stands in a `select!` here.
 
+use std::future::pending;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::edge::Edge;
 use super::hello::admit;
+use super::pulse::Seat;
 use super::reader::{Client, Reader};
-use crate::chance;
 use crate::drain::Phase;
 use crate::limits::{
-    CLOSE_LINGER_MAX, HELLO_WAIT_MAX, PING_EVERY, PING_TICK, PONG_WAIT_MAX, READ_BYTES,
-    READS_PER_WAKE_MAX,
+    CLOSE_LINGER_MAX, HELLO_WAIT_MAX, LEAVE_GRACE, READ_BYTES, READS_PER_WAKE_MAX,
 };
 use crate::mutation::mutation;
 use crate::outbox::{Broken, Outbox, Outlook};
@@ -147,13 +147,19 @@ struct Connection<'a> {
     decoder: Decoder,
     client: Arc<Client>,
     reader: Reader,
-    /// The client has said nothing since the last ping, and has to until then; otherwise `None`.
-    pong_due: Option<Instant>,
-    next_ping: Instant,
+    _seat: Seat<'a>,
     /// Rings when clients are sent away.
     bell: CancellationToken,
-    /// When this connection is closed, if it is sent away.
-    leave_at: Option<Instant>,
+    leaving: Leaving,
+}
+
+/// Whether this client is sent away.
+enum Leaving {
+    No,
+    /// It has been told, and may go by itself until then.
+    Told(Pin<Box<Sleep>>),
+    /// As soon as its last vote is answered; should that fail to come, the end of the drain decides.
+    Due,
 }
 
 #[derive(Clone, Copy)]
@@ -164,24 +170,14 @@ enum Event {
     Wake,
     /// Clients are sent away, perhaps this one.
     Bell,
-    Alarm,
+    /// Its time to go is up.
+    Due,
 }
 
 impl<'a> Connection<'a> {
     fn new(edge: &'a Edge, decoder: Decoder, client: Arc<Client>, reader: Reader) -> Self {
-        // The first ping comes at a random point, so that those who joined together are not pinged together.
-        let share = 0.5 + chance::share() / 2.0;
-        let next_ping = on_tick(edge, Instant::now() + PING_EVERY.mul_f64(share));
-        Self {
-            edge,
-            decoder,
-            client,
-            reader,
-            pong_due: None,
-            next_ping,
-            bell: edge.drain.bell(),
-            leave_at: None,
-        }
+        let (seat, bell) = (edge.pulse.join(client.outbox.clone()), edge.drain.bell());
+        Self { edge, decoder, client, reader, _seat: seat, bell, leaving: Leaving::No }
     }
 
     async fn run(&mut self) -> Ended {
@@ -196,18 +192,19 @@ impl<'a> Connection<'a> {
                 Outlook::Blocked { pause } => (true, pause),
                 Outlook::Idle => (false, false),
             };
-            if self.leave_at.is_some_and(|at| at <= Instant::now()) && self.client.is_answered() {
+            if matches!(self.leaving, Leaving::Due) && self.client.is_answered() {
                 return Some(Close::GoingAway);
             }
             let outbox = &self.client.outbox;
+            let rings = matches!(self.leaving, Leaving::No);
             let event = tokio::select! {
                 // What waits goes out before more is read. Nothing below starves: reading is rationed per connection.
                 biased;
                 ready = outbox.socket.writable(), if blocked => Event::Writable(ready.is_ok()),
                 ready = outbox.socket.readable(), if !pause => Event::Readable(ready.is_ok()),
                 () = outbox.wake.notified() => Event::Wake,
-                () = self.bell.cancelled(), if self.leave_at.is_none() => Event::Bell,
-                () = sleep_until(self.alarm()) => Event::Alarm,
+                () = self.bell.cancelled(), if rings => Event::Bell,
+                () = self.leaving.wait() => Event::Due,
             };
             flow = self.apply(event);
         }
@@ -225,35 +222,9 @@ impl<'a> Connection<'a> {
                 };
                 let bye = outbound::bye(u64::try_from(after.as_millis()).unwrap_or(0));
                 self.client.outbox.send(frame::text(&[bye.as_bytes()]));
-                // A moment later than the client was told, so that it leaves by itself if it can.
-                self.leave_at = Some(Instant::now() + after + Duration::from_millis(100));
+                self.leaving = Leaving::Told(Box::pin(sleep(after + LEAVE_GRACE)));
             }
-            Event::Alarm => return self.alarmed(),
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// When the clock has the next thing to do.
-    fn alarm(&self) -> Instant {
-        let ping = self.pong_due.unwrap_or(self.next_ping);
-        match self.leave_at {
-            // Past it, the last answer's wake decides; should it fail to come, the end of the drain does.
-            Some(leave_at) if leave_at > Instant::now() => ping.min(leave_at),
-            _ => ping,
-        }
-    }
-
-    fn alarmed(&mut self) -> ControlFlow<Ended> {
-        let now = Instant::now();
-        match self.pong_due {
-            Some(due) if due <= now => return ControlFlow::Break(None),
-            None if self.next_ping <= now => {
-                self.pong_due = Some(now + PONG_WAIT_MAX);
-                self.next_ping = on_tick(self.edge, now + PING_EVERY);
-                self.decoder.forgive();
-                self.client.outbox.send(frame::ping());
-            }
-            _ => {}
+            Event::Due => self.leaving = Leaving::Due,
         }
         ControlFlow::Continue(())
     }
@@ -278,7 +249,9 @@ impl<'a> Connection<'a> {
     }
 
     fn feed(&mut self, bytes: &mut [u8]) -> ControlFlow<Ended> {
-        self.pong_due = None;
+        if self.client.outbox.heard() {
+            self.decoder.forgive();
+        }
         let Self { decoder, reader, client, edge, .. } = self;
         let mut ended = ControlFlow::Continue(());
         let fed = decoder.feed(bytes, |incoming| {
@@ -292,10 +265,14 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// The last tick before `at`. What is due within one tick is done in one wake of the instance, and so are the answers.
-fn on_tick(edge: &Edge, at: Instant) -> Instant {
-    let ticks = at.duration_since(edge.since).as_millis() / PING_TICK.as_millis();
-    edge.since + PING_TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
+impl Leaving {
+    /// Waits until the time is up. Cancel safe.
+    async fn wait(&mut self) {
+        match self {
+            Self::Told(sleep) => sleep.await,
+            Self::No | Self::Due => pending().await,
+        }
+    }
 }
 
 fn close_code(broken: Broken) -> Ended {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::pulse::Pulse;
 use crate::addresses::FailedJoins;
 use crate::auth::{self, PresenterHash, Signer, Token};
 use crate::cluster::forecast::Forecast;
@@ -42,8 +42,8 @@ pub struct Edge {
     pub forecast: Forecast,
     /// Tokens.
     pub signer: Signer,
-    /// When the instance began, which pings are timed from.
-    pub since: Instant,
+    /// Pings.
+    pub pulse: Arc<Pulse>,
     /// Tasks and phases.
     pub drain: Drain,
     /// Metrics.

@@ -7,9 +7,11 @@ mod connection;
 mod edge;
 mod handshake;
 mod hello;
+mod pulse;
 mod reader;
 
 #[cfg(test)]
 pub(crate) use connection::run as run_connection;
 pub use edge::{CodeRefused, Edge, Rules, Stream};
 pub use handshake::{Purpose, Refused, upgrade};
+pub use pulse::Pulse;
