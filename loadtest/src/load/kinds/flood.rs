@@ -1,12 +1,13 @@
 //! Votes on a timetable, first in peace, then beside hostile clients, one kind of them after the other: what refusing them
 //! costs the server, and how much later everybody else has an event.
-//! Must never count what was not sent, nor let a crowd live on after its round. Called by `kinds`.
+//! Must never count what was not sent, nor let a crowd live on after its part of a round. Called by `kinds`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -16,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::votes::{self, Round};
 use crate::failure::Failure;
 use crate::load::check::Losses;
-use crate::load::sheet::millis;
+use crate::load::sheet::{millis, new_histogram};
 use crate::load::stage::Stage;
 use plenum_loadtest::client::socket::Raw;
 use plenum_loadtest::client::{ClientError, ConnectOptions, LeanSocket};
@@ -69,68 +70,82 @@ struct Parameters {
     votes: u32,
     seconds: f64,
     floods: Vec<Flood>,
+    /// In each, peace and every kind once, so that what the machine does meanwhile befalls all alike.
+    rounds: u32,
     /// Hostile clients at a time.
     clients: u8,
     /// What all of them do in a second: connections, or messages.
     per_second: u32,
 }
 
-/// What a round showed.
+/// What one part of a round showed.
 struct Seen {
-    p95_ms: f64,
+    delivery: Histogram<u64>,
     /// Of the server, per second.
     cpu: Option<f64>,
     attempts_per_second: f64,
 }
 
+/// What all rounds showed of one kind. Ten events a second are few: their latencies are put together, and one slow write of
+/// the disk is then one of many.
+struct Tally {
+    flood: Option<Flood>,
+    delivery: Histogram<u64>,
+}
+
+impl Tally {
+    fn of(flood: Option<Flood>) -> Result<Tally, Failure> {
+        Ok(Tally { flood, delivery: new_histogram()? })
+    }
+
+    fn p95_ms(&self) -> f64 {
+        millis(self.delivery.value_at_quantile(0.95))
+    }
+}
+
 pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
     let asked: Parameters = stage.scenario.parameters()?;
-    round(stage, &asked, None).await?; // to warm up
-    let calm = round(stage, &asked, None).await?;
-    stage.sheet.figure("calm_p95_ms", "Event to client in peace, p95", "ms", calm.p95_ms);
-    let mut worst: f64 = 0.0;
-    for flood in &asked.floods {
-        let seen = round(stage, &asked, Some(*flood)).await?;
-        let (name, key) = (flood.name(), flood.key());
-        stage.sheet.figure(
-            &format!("{key}_p95_ms"),
-            &format!("Beside {name}: event to client, p95"),
-            "ms",
-            seen.p95_ms,
-        );
-        stage.sheet.figure(
-            &format!("{key}_rate"),
-            &format!("{name}: tries"),
-            "1/s",
-            seen.attempts_per_second,
-        );
-        let cost =
-            seen.cpu.zip(calm.cpu).map(|(cpu, calm)| (cpu - calm) / seen.attempts_per_second * 1e6);
-        stage.sheet.figure_if(
-            &format!("{key}_cpu_us"),
-            &format!("{name}: server processor time"),
-            "µs/try",
-            cost,
-        );
-        worst = worst.max(seen.p95_ms);
-        stage.done(&format!(
-            "{name}: {:.0}/s, p95 {:.1} ms (in peace {:.1}), {:.0} µs each",
-            seen.attempts_per_second,
-            seen.p95_ms,
-            calm.p95_ms,
-            cost.unwrap_or(f64::NAN)
-        ));
+    let kinds = [None].into_iter().chain(asked.floods.iter().copied().map(Some));
+    let mut tallies = kinds.map(Tally::of).collect::<Result<Vec<_>, _>>()?;
+    part(stage, &asked, None).await?; // to warm up
+    for _ in 0..asked.rounds {
+        let mut calm_cpu = None;
+        for tally in &mut tallies {
+            let seen = part(stage, &asked, tally.flood).await?;
+            tally.delivery.add(&seen.delivery).map_err(|error| Failure::told(error.to_string()))?;
+            match tally.flood {
+                Some(flood) => note_costs(stage, flood, &seen, calm_cpu),
+                None => calm_cpu = seen.cpu,
+            }
+        }
     }
-    stage.sheet.figure(
-        "flooded_p95_ms",
-        "Event to client beside the worst of them, p95",
-        "ms",
-        worst,
-    );
+    let mut worst: f64 = 0.0;
+    for tally in &tallies {
+        let p95 = tally.p95_ms();
+        let (key, label) = match tally.flood {
+            Some(flood) => (flood.key(), format!("Beside {}: event to client, p95", flood.name())),
+            None => ("calm", "Event to client in peace, p95".to_owned()),
+        };
+        stage.sheet.figure(&format!("{key}_p95_ms"), &label, "ms", p95);
+        stage.done(&format!("{}: p95 {p95:.1} ms", tally.flood.map_or("in peace", Flood::name)));
+        worst = worst.max(tally.flood.map_or(0.0, |_| p95));
+    }
+    let label = "Event to client beside the worst of them, p95";
+    stage.sheet.figure("flooded_p95_ms", label, "ms", worst);
     Ok(())
 }
 
-async fn round(
+fn note_costs(stage: &mut Stage<'_>, flood: Flood, seen: &Seen, calm_cpu: Option<f64>) {
+    let (name, key, rate) = (flood.name(), flood.key(), seen.attempts_per_second);
+    stage.sheet.figure(&format!("{key}_rate"), &format!("{name}: tries"), "1/s", rate);
+    let cost = seen.cpu.zip(calm_cpu).map(|(cpu, calm)| (cpu - calm) / rate * 1e6);
+    let label = format!("{name}: server processor time");
+    stage.sheet.figure_if(&format!("{key}_cpu_us"), &label, "µs/try", cost);
+    let cost = cost.unwrap_or(f64::NAN);
+    stage.done(&format!("{name}: {rate:.0}/s, {cost:.0} µs each"));
+}
+
+async fn part(
     stage: &mut Stage<'_>,
     asked: &Parameters,
     flood: Option<Flood>,
@@ -167,7 +182,7 @@ async fn round(
     votes::close(stage, ready, u64::from(asked.votes), Losses::None).await?;
     let times = stage.meter.take()?;
     Ok(Seen {
-        p95_ms: millis(times.delivery.value_at_quantile(0.95)),
+        delivery: times.delivery,
         cpu: spent.server_cpu.map(|cpu| cpu / spent.seconds),
         attempts_per_second: made as f64 / spent.seconds,
     })
