@@ -59,6 +59,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// More connections than one process makes.
+const FILES_MAX: u64 = 65_536;
+
 /// Every connection is a file: take as many as the system lets us.
 fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -66,6 +69,11 @@ fn raise_file_limit() {
     limit.current = limit.maximum;
     // Too few show as connections that cannot be made.
     let _ = setrlimit(Resource::Nofile, limit);
+    // The kernel's table of files never shrinks; that it grows while clients connect would stop them all for a moment.
+    let highest = limit.current.unwrap_or(FILES_MAX).min(FILES_MAX) - 1;
+    if let Ok(highest) = i32::try_from(highest) {
+        let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), highest);
+    }
 }
 
 /// Runs one command; `false` means that it ran and found something wrong.
