@@ -161,8 +161,8 @@ fn raise_file_limit() {
 }
 
 /// The kernel's table of a process's files doubles when it is full, and a process of several threads waits for that: each
-/// time 7 to 16 ms, in the middle of a storm of joins. It never shrinks: one file with a high number, opened and closed while there
-/// is one thread, makes it as large as it can be needed. 8 bytes a file, of the kernel's.
+/// time 7 to 16 ms, in the middle of a storm of joins. It never shrinks: one file with a high number, opened and closed
+/// while there is one thread, makes it as large as it can be needed, at 8 bytes a file, of the kernel's.
 fn grow_file_table(files: usize) {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let highest = limit.unwrap_or(u64::MAX).min(files as u64).saturating_sub(1);
