@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
+use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_BYTES_PAUSE, WRITE_SLICES_MAX};
+use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_BYTES_PAUSE, WRITE_SLICES_MAX, WRITES_PER_TURN_MAX};
 use crate::ring::{Cursor, End, Ring, Run};
 use crate::socket::Socket;
 
@@ -49,6 +50,32 @@ pub struct Outbox {
     silent: AtomicBool,
     /// Guards what waits; nothing waits under it.
     state: Mutex<State>,
+}
+
+/// Outboxes that are gone through one after the other. Whoever owns it puts a lock around it, under which nothing waits.
+#[derive(Debug, Default)]
+pub struct Outboxes(Slab<Arc<Outbox>>);
+
+impl Outboxes {
+    /// Adds one; the answer is what it is removed by.
+    pub fn insert(&mut self, outbox: Arc<Outbox>) -> usize {
+        self.0.insert(outbox)
+    }
+
+    /// Removes one, if it is there.
+    pub fn remove(&mut self, key: usize) {
+        self.0.try_remove(key);
+        if self.0.is_empty() {
+            self.0 = Slab::new(); // a storm that left keeps no memory
+        }
+    }
+
+    /// Does it to those from place `at` on, so many at a time; says where the next turn begins, if there is one.
+    pub fn turn(&self, at: usize, act: impl FnMut(&Outbox)) -> Option<usize> {
+        let end = (at + WRITES_PER_TURN_MAX).min(self.0.capacity());
+        (at..end).filter_map(|key| self.0.get(key)).map(AsRef::as_ref).for_each(act);
+        (end < self.0.capacity()).then_some(end)
+    }
 }
 
 #[derive(Debug, Default)]

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -16,10 +15,10 @@ use super::since::Since;
 use super::watched::Watched;
 use crate::domain::Audience;
 use crate::drain::{Drain, Phase};
-use crate::limits::{FAN_OUT_REST_MAX, FAN_OUT_REST_MIN, WRITES_PER_TURN_MAX};
+use crate::limits::{FAN_OUT_REST_MAX, FAN_OUT_REST_MIN};
 use crate::metrics::Metrics;
 use crate::mutation::mutation;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Outboxes};
 use crate::ring::Run;
 
 /// The sockets that follow one audience of one session.
@@ -33,7 +32,7 @@ pub(super) struct Members {
 #[derive(Debug, Default)]
 struct MemberShard {
     /// Guards the list and the index of the first frame not offered yet; nothing waits under it.
-    list: Mutex<(Slab<Arc<Outbox>>, u64)>,
+    list: Mutex<(Outboxes, u64)>,
     /// It is on its shard's list of news.
     marked: Mark,
 }
@@ -59,11 +58,7 @@ impl Members {
 
     pub(super) fn remove(&self, seat: Seat) {
         if let Some(shard) = self.shards.get(seat.shard) {
-            let mut list = shard.list.lock();
-            list.0.try_remove(seat.key);
-            if list.0.is_empty() {
-                list.0 = Slab::new(); // a storm that left keeps no memory
-            }
+            shard.list.lock().0.remove(seat.key);
         }
     }
 }
@@ -72,16 +67,14 @@ impl MemberShard {
     /// Offers to the sockets from place `at` on, so many of them; says where the next turn begins.
     fn turn(&self, at: usize, run: Option<&Run>, to: u64, written: &mut u64) -> Option<usize> {
         let mut list = self.list.lock();
-        let end = (at + WRITES_PER_TURN_MAX).min(list.0.capacity());
-        for outbox in (at..end).filter_map(|key| list.0.get(key)) {
+        let next = list.0.turn(at, |outbox| {
             outbox.advance(run);
             *written += 1;
-        }
-        if end == list.0.capacity() {
+        });
+        if next.is_none() {
             list.1 = to;
-            return None;
         }
-        Some(end)
+        next
     }
 }
 

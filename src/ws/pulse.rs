@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use slab::Slab;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::chance;
 use crate::drain::{Drain, Phase};
-use crate::limits::{PING_EVERY, PING_TICK, PONG_WAIT_MAX, WRITES_PER_TURN_MAX};
-use crate::outbox::Outbox;
+use crate::limits::{PING_EVERY, PING_TICK, PONG_WAIT_MAX};
+use crate::outbox::{Outbox, Outboxes};
 use crate::wire::frame;
 
 const ROWS: usize = (PING_EVERY.as_millis() / PING_TICK.as_millis()) as usize;
@@ -20,11 +19,13 @@ const ROWS: usize = (PING_EVERY.as_millis() / PING_TICK.as_millis()) as usize;
 const PATIENCE: usize = (PONG_WAIT_MAX.as_millis() / PING_TICK.as_millis()) as usize;
 const _: () = assert!(0 < PATIENCE && PATIENCE < ROWS);
 
+/// Nothing waits under its lock.
+type Row = Mutex<Outboxes>;
+
 /// The connections in as many rows as there are ticks between two pings; each tick pings one row.
 #[derive(Debug)]
 pub struct Pulse {
-    /// Nothing waits under their locks.
-    rows: [Mutex<Slab<Arc<Outbox>>>; ROWS],
+    rows: [Row; ROWS],
     /// So many have been; the next one pings the row of this number, modulo.
     ticks: AtomicUsize,
 }
@@ -32,17 +33,13 @@ pub struct Pulse {
 /// A place in a row, given up when dropped.
 #[derive(Debug)]
 pub(super) struct Seat<'a> {
-    row: &'a Mutex<Slab<Arc<Outbox>>>,
+    row: &'a Row,
     key: usize,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        let mut row = self.row.lock();
-        row.try_remove(self.key);
-        if row.is_empty() {
-            *row = Slab::new(); // a storm that left keeps no memory
-        }
+        self.row.lock().remove(self.key);
     }
 }
 
@@ -87,24 +84,18 @@ impl Pulse {
     }
 
     #[expect(clippy::indexing_slicing, reason = "a remainder is below the number of rows")]
-    fn row(&self, tick: usize) -> &Mutex<Slab<Arc<Outbox>>> {
+    fn row(&self, tick: usize) -> &Row {
         &self.rows[tick % ROWS]
     }
 
     /// Does it to everybody in a row, so many at a time. Cancel safe: the rest is left out.
-    async fn each(row: &Mutex<Slab<Arc<Outbox>>>, act: impl Fn(&Outbox)) {
+    async fn each(row: &Row, act: impl Fn(&Outbox)) {
         let mut at = 0;
+        // The lock is let go before the pause: it belongs to a statement of its own.
         loop {
-            let end = {
-                let row = row.lock();
-                let end = (at + WRITES_PER_TURN_MAX).min(row.capacity());
-                (at..end).filter_map(|key| row.get(key)).for_each(|outbox| act(outbox));
-                if end == row.capacity() {
-                    return;
-                }
-                end
-            };
-            at = end;
+            let next = row.lock().turn(at, &act);
+            let Some(next) = next else { return };
+            at = next;
             tokio::task::yield_now().await;
         }
     }
@@ -112,6 +103,8 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use prometheus::IntGauge;
     use tokio::time::{Duration, sleep};
 
@@ -122,9 +115,39 @@ mod tests {
 
     const JOINED: usize = 100;
 
-    fn pings(socket: &Socket) -> usize {
-        let mut bytes = [0; 64];
-        socket.try_read(&mut bytes).map_or(0, |read| read / frame::ping().len())
+    struct Member<'a> {
+        answers: bool,
+        near: Socket,
+        outbox: Arc<Outbox>,
+        _seat: Seat<'a>,
+        /// When, in seconds.
+        pinged: Vec<u64>,
+        gone: Option<u64>,
+    }
+
+    impl<'a> Member<'a> {
+        fn join(pulse: &'a Pulse, answers: bool) -> Self {
+            let (near, far) = pipe(1024);
+            let outbox = Outbox::new(far);
+            let seat = pulse.join(outbox.clone());
+            Self { answers, near, outbox, _seat: seat, pinged: Vec::new(), gone: None }
+        }
+
+        fn look(&mut self, now: u64) {
+            let mut bytes = [0; 64];
+            let read = self.near.try_read(&mut bytes).unwrap_or(0);
+            match read / frame::ping().len() {
+                0 => {}
+                1 => {
+                    self.pinged.push(now);
+                    assert!(!self.answers || self.outbox.heard(), "it was pinged");
+                }
+                more => panic!("{more} pings in a second"),
+            }
+            if self.outbox.outlook() == Outlook::Broken(Broken::Gone) {
+                self.gone.get_or_insert(now);
+            }
+        }
     }
 
     fn started() -> (Arc<Pulse>, Drain) {
@@ -137,42 +160,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_answers_is_pinged_at_its_time_and_whoever_does_not_is_given_up() {
         let (pulse, _drain) = started();
-        let members: Vec<_> = (0..JOINED)
-            .map(|nth| {
-                let (near, far) = pipe(1024);
-                let outbox = Outbox::new(far);
-                (nth % 2 == 0, near, outbox.clone(), pulse.join(outbox), Vec::new(), None)
-            })
-            .collect();
-        let (begin, mut members) = (Instant::now(), members);
+        let begin = Instant::now();
+        let mut members: Vec<_> =
+            (0..JOINED).map(|nth| Member::join(&pulse, nth % 2 == 0)).collect();
         sleep(Duration::from_millis(500)).await; // between two ticks
         for _ in 0..(2 * ROWS + PATIENCE + 1) {
-            for (answers, near, outbox, _, pinged, gone) in &mut members {
-                match pings(near) {
-                    0 => {}
-                    1 => {
-                        pinged.push(begin.elapsed().as_secs());
-                        assert!(!*answers || outbox.heard(), "it was pinged");
-                    }
-                    more => panic!("{more} pings in a second"),
-                }
-                if outbox.outlook() == Outlook::Broken(Broken::Gone) {
-                    gone.get_or_insert(begin.elapsed().as_secs());
-                }
-            }
+            members.iter_mut().for_each(|member| member.look(begin.elapsed().as_secs()));
             sleep(PING_TICK).await;
         }
-        let first: std::collections::BTreeSet<u64> = members.iter().map(|one| one.4[0]).collect();
+        let first: BTreeSet<u64> = members.iter().map(|one| one.pinged[0]).collect();
         assert!(first.len() > 8 && first.first() >= Some(&12) && first.last() <= Some(&25));
-        for (answers, _, _, _, pinged, gone) in &members {
-            match answers {
-                true => assert_eq!((pinged[1], *gone), (pinged[0] + PING_EVERY.as_secs(), None)),
-                false => {
-                    assert_eq!(
-                        (pinged.len(), *gone),
-                        (1, Some(pinged[0] + PONG_WAIT_MAX.as_secs()))
-                    );
-                }
+        for Member { answers, pinged, gone, .. } in &members {
+            if *answers {
+                assert_eq!((pinged[1], *gone), (pinged[0] + PING_EVERY.as_secs(), None));
+            } else {
+                let due = pinged[0] + PONG_WAIT_MAX.as_secs();
+                assert_eq!((pinged.len(), *gone), (1, Some(due)));
             }
         }
     }

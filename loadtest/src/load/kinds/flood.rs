@@ -97,10 +97,6 @@ impl Tally {
     fn of(flood: Option<Flood>) -> Result<Tally, Failure> {
         Ok(Tally { flood, delivery: new_histogram()? })
     }
-
-    fn p95_ms(&self) -> f64 {
-        millis(self.delivery.value_at_quantile(0.95))
-    }
 }
 
 pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
@@ -121,7 +117,7 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
     }
     let mut worst: f64 = 0.0;
     for tally in &tallies {
-        let p95 = tally.p95_ms();
+        let p95 = millis(tally.delivery.value_at_quantile(0.95));
         let (key, label) = match tally.flood {
             Some(flood) => (flood.key(), format!("Beside {}: event to client, p95", flood.name())),
             None => ("calm", "Event to client in peace, p95".to_owned()),
