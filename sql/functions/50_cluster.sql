@@ -20,14 +20,16 @@ BEGIN
     DELETE FROM presence p WHERE NOT EXISTS (SELECT 1 FROM instances i WHERE i.instance_id = p.instance_id);
 END $$;
 
--- Replaces what an instance says of sessions. _marks: one array literal per session.
+-- Replaces what an instance says of sessions. _marks: one array literal per session, empty where only presenters have a stream
+-- open there, NULL where nobody has.
 CREATE OR REPLACE FUNCTION tell_presence(_instance text, _sessions uuid[], _marks text[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO presence
     SELECT t.session_id, _instance, t.marks::bigint[], clock_timestamp()
-    FROM unnest(_sessions, _marks) t(session_id, marks) ORDER BY 1
+    FROM unnest(_sessions, _marks) t(session_id, marks) WHERE t.marks IS NOT NULL ORDER BY 1
     ON CONFLICT (session_id, instance_id) DO UPDATE SET marks = excluded.marks, changed_at = excluded.changed_at;
-    DELETE FROM presence WHERE session_id = ANY(_sessions) AND instance_id = _instance AND marks = '{}';
+    DELETE FROM presence p USING unnest(_sessions, _marks) t(session_id, marks)
+    WHERE p.session_id = t.session_id AND p.instance_id = _instance AND t.marks IS NULL;
 END $$;

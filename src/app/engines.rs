@@ -94,7 +94,9 @@ fn rules(config: &Config) -> Rules {
 fn offer(feed: Feed, hints: Hints, metrics: Arc<Metrics>) -> Offer {
     Offer(Arc::new(move |event: LoggedEvent, committed| {
         metrics.appended.of(event.kind.as_str()).inc();
-        hints.mark(event.session, event.seq);
+        if feed.others_want(&event) {
+            hints.mark(event.session, event.seq);
+        }
         feed.offer(event, committed);
     }))
 }

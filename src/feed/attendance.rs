@@ -5,13 +5,15 @@ use std::collections::{HashMap, HashSet};
 
 use crate::domain::ParticipantId;
 
-/// Participants of one session, each by mark.
+/// Participants of one session, each by mark, and whether presenters are with them.
 #[derive(Debug, Default)]
 pub(super) struct Attendance {
     /// Those with a stream here, and how many streams each has.
     here: HashMap<i64, usize>,
+    /// Streams of presenters here.
+    hosts: usize,
     /// Those with a stream on other instances.
-    elsewhere: HashSet<i64>,
+    elsewhere: Elsewhere,
     /// Who is here has changed since the other instances were told.
     untold: bool,
     /// The number that clients were sent last.
@@ -20,21 +22,42 @@ pub(super) struct Attendance {
     newcomers: bool,
 }
 
+/// What is known of other instances.
+#[derive(Debug, Default)]
+enum Elsewhere {
+    /// They were not asked yet.
+    #[default]
+    Unknown,
+    /// Nobody has a stream open there.
+    Nobody,
+    /// Somebody has: these participants, or presenters alone.
+    Some(HashSet<i64>),
+}
+
 impl Attendance {
     /// A stream opens; `None`: a presenter's, who is not counted but wants to know.
     pub(super) fn enter(&mut self, participant: Option<ParticipantId>) {
         self.newcomers = true;
-        if let Some(participant) = participant {
-            *self.here.entry(mark(participant)).or_default() += 1;
-            self.untold = true;
+        match participant {
+            Some(participant) => {
+                *self.here.entry(mark(participant)).or_default() += 1;
+                self.untold = true;
+            }
+            None => {
+                self.hosts += 1;
+                self.untold |= self.hosts == 1;
+            }
         }
     }
 
     /// A stream closes.
     pub(super) fn leave(&mut self, participant: Option<ParticipantId>) {
-        if let Some(participant) = participant
-            && let Some(streams) = self.here.get_mut(&mark(participant))
-        {
+        let Some(participant) = participant else {
+            self.hosts -= 1;
+            self.untold |= self.hosts == 0;
+            return;
+        };
+        if let Some(streams) = self.here.get_mut(&mark(participant)) {
             *streams -= 1;
             if *streams == 0 {
                 self.here.remove(&mark(participant));
@@ -45,7 +68,18 @@ impl Attendance {
 
     /// Distinct participants, on any instance.
     pub(super) fn everywhere(&self) -> usize {
-        self.here.len() + self.elsewhere.iter().filter(|mark| !self.here.contains_key(mark)).count()
+        let only_there = match &self.elsewhere {
+            Elsewhere::Some(marks) => {
+                marks.iter().filter(|mark| !self.here.contains_key(mark)).count()
+            }
+            Elsewhere::Unknown | Elsewhere::Nobody => 0,
+        };
+        self.here.len() + only_there
+    }
+
+    /// Whether somebody may have a stream open on another instance, presenters included.
+    pub(super) fn is_followed_elsewhere(&self) -> bool {
+        !matches!(self.elsewhere, Elsewhere::Nobody)
     }
 
     /// Distinct participants here.
@@ -58,10 +92,12 @@ impl Attendance {
         self.shown.unwrap_or_else(|| self.everywhere())
     }
 
-    /// Who is here, if that has changed since it was last asked for, or `again`.
-    pub(super) fn take_untold(&mut self, again: bool) -> Option<Vec<i64>> {
-        let untold = std::mem::take(&mut self.untold) || (again && !self.here.is_empty());
-        untold.then(|| self.here.keys().copied().collect())
+    /// Who is here, if that has changed since it was last asked for, or `again`: no mark where only presenters are, `None`
+    /// inside where nobody is.
+    pub(super) fn take_untold(&mut self, again: bool) -> Option<Option<Vec<i64>>> {
+        let anybody = !self.here.is_empty() || self.hosts > 0;
+        let untold = std::mem::take(&mut self.untold) || (again && anybody);
+        untold.then(|| anybody.then(|| self.here.keys().copied().collect()))
     }
 
     /// The others were not told after all.
@@ -69,9 +105,9 @@ impl Attendance {
         self.untold = true;
     }
 
-    /// Who is on other instances.
-    pub(super) fn set_elsewhere(&mut self, marks: HashSet<i64>) {
-        self.elsewhere = marks;
+    /// Who is on other instances; `None`: nobody, not even a presenter.
+    pub(super) fn set_elsewhere(&mut self, marks: Option<HashSet<i64>>) {
+        self.elsewhere = marks.map_or(Elsewhere::Nobody, Elsewhere::Some);
     }
 
     /// The number to send now, and whether it moved; `None` where everybody has it.
@@ -102,12 +138,32 @@ mod tests {
         for participant in [Some(ada), Some(ada), Some(ben), None] {
             attendance.enter(participant);
         }
-        attendance.set_elsewhere(HashSet::from([mark(ben), 3]));
+        attendance.set_elsewhere(Some(HashSet::from([mark(ben), 3])));
         assert_eq!((attendance.here(), attendance.everywhere()), (2, 3));
         attendance.leave(Some(ada));
         assert_eq!(attendance.here(), 2);
         attendance.leave(Some(ada));
         assert_eq!((attendance.here(), attendance.everywhere()), (1, 2));
+    }
+
+    #[test]
+    fn others_are_told_of_presenters_too_though_nobody_counts_them() {
+        let mut attendance = Attendance::default();
+        assert!(attendance.is_followed_elsewhere(), "nobody was asked yet");
+        attendance.enter(None);
+        assert_eq!(attendance.take_untold(false), Some(Some(vec![])));
+        attendance.enter(None);
+        attendance.leave(None);
+        assert_eq!(attendance.take_untold(false), None, "a presenter is still here");
+        assert_eq!(attendance.take_untold(true), Some(Some(vec![])));
+        attendance.leave(None);
+        assert_eq!(attendance.take_untold(false), Some(None));
+        assert_eq!(attendance.take_untold(true), None, "there is nothing to say again");
+        attendance.set_elsewhere(None);
+        assert!(!attendance.is_followed_elsewhere());
+        attendance.set_elsewhere(Some(HashSet::new()));
+        assert!(attendance.is_followed_elsewhere());
+        assert_eq!(attendance.everywhere(), 0);
     }
 
     #[test]

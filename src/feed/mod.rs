@@ -29,7 +29,7 @@ pub use live::{LiveState, Unfit};
 pub use replay::{After, FollowError, Subscription, Target, TargetGone, Who};
 pub use watched::{Beginning, Watched};
 
-use crate::domain::{Audience, Code, LoggedEvent, Seq, SessionId};
+use crate::domain::{Audience, Code, EventKind, LoggedEvent, Seq, SessionId};
 use crate::drain::Drain;
 use crate::limits::{CATCH_UP_WAIT_MAX, HISTORY_TRIES_MAX};
 use crate::metrics::Metrics;
@@ -112,6 +112,14 @@ impl Feed {
             self.0.metrics.tailed.of("offered").inc();
             self.take(&watched, event, Since { at: committed, source: Source::Own });
         }
+    }
+
+    /// Whether other instances should hear of it at once. Results come by the hundred: only where somebody follows the session
+    /// there, as far as is known here; otherwise their poll is early enough. Anything else is seldom, and always told.
+    #[must_use]
+    pub fn others_want(&self, event: &LoggedEvent) -> bool {
+        event.kind != EventKind::PollResults
+            || self.watched(event.session).is_none_or(|watched| watched.is_followed_elsewhere())
     }
 
     /// Hears that the log may be ahead; looks if it can be true. Never trusted, never needed.

@@ -17,7 +17,7 @@ use crate::store::StoreError;
 pub(super) async fn run(feed: Feed, drain: Drain) {
     let mut ticks = interval(PRESENCE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told: Vec<String> = Vec::new();
+    let mut told = Told::default();
     loop {
         tokio::select! {
             biased;
@@ -28,11 +28,9 @@ pub(super) async fn run(feed: Feed, drain: Drain) {
         let here: usize = watched.iter().map(|session| session.participants_here()).sum();
         feed.0.metrics.participants.set(i64::try_from(here).unwrap_or(i64::MAX));
         let others = feed.others();
-        if !(others.is_empty() && told.is_empty()) {
-            // Whoever is new has not heard anything yet.
-            let again = others.iter().any(|other| !told.contains(other));
-            match feed.exchange(&watched, &others, again).await {
-                Ok(()) => told = others,
+        if !(others.is_empty() && told.others.is_empty()) {
+            match feed.exchange(&watched, &others, &mut told).await {
+                Ok(()) => told.others = others,
                 Err(error) => tracing::warn!(error = ?error, "presence not exchanged"),
             }
         }
@@ -42,6 +40,15 @@ pub(super) async fn run(feed: Feed, drain: Drain) {
             }
         }
     }
+}
+
+/// What the other instances know from here.
+#[derive(Debug, Default)]
+struct Told {
+    /// Who they were.
+    others: Vec<String>,
+    /// Where they believe somebody to be here: bounded by what is watched, since what is not is taken back at once.
+    sessions: HashSet<SessionId>,
 }
 
 impl Feed {
@@ -60,26 +67,48 @@ impl Feed {
         &self,
         watched: &[Arc<Watched>],
         others: &[String],
-        again: bool,
+        told: &mut Told,
     ) -> Result<(), StoreError> {
-        let untold: Vec<(SessionId, Vec<i64>)> = watched
-            .iter()
-            .filter_map(|session| session.take_untold(again).map(|marks| (session.id, marks)))
-            .collect();
-        if !untold.is_empty()
-            && let Err(error) = self.0.store.tell_presence(&self.0.instance_id, &untold).await
-        {
-            let failed = |session: &&Arc<Watched>| untold.iter().any(|(id, _)| *id == session.id);
-            watched.iter().filter(failed).for_each(|session| session.untell());
-            return Err(error);
-        }
+        // Whoever is new has not heard anything yet.
+        let again = others.iter().any(|other| !told.others.contains(other));
+        self.tell(watched, again, &mut told.sessions).await?;
         let sessions: Vec<SessionId> = watched.iter().map(|session| session.id).collect();
         let mut elsewhere: HashMap<SessionId, HashSet<i64>> = HashMap::new();
         for (session, marks) in self.0.store.presence_of(&sessions, others).await? {
             elsewhere.entry(session).or_default().extend(marks);
         }
         for session in watched {
-            session.set_elsewhere(elsewhere.remove(&session.id).unwrap_or_default());
+            session.set_elsewhere(elsewhere.remove(&session.id));
+        }
+        Ok(())
+    }
+
+    async fn tell(
+        &self,
+        watched: &[Arc<Watched>],
+        again: bool,
+        told: &mut HashSet<SessionId>,
+    ) -> Result<(), StoreError> {
+        // A session that ended here with its history, say, was left without a word. The list is in order of ids.
+        let is_left = |id: &&SessionId| watched.binary_search_by_key(*id, |one| one.id).is_err();
+        let mut untold: Vec<(SessionId, Option<Vec<i64>>)> =
+            told.iter().filter(is_left).map(|id| (*id, None)).collect();
+        untold.extend(
+            watched.iter().filter_map(|session| Some((session.id, session.take_untold(again)?))),
+        );
+        if untold.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.0.store.tell_presence(&self.0.instance_id, &untold).await {
+            let failed = |session: &&Arc<Watched>| untold.iter().any(|(id, _)| *id == session.id);
+            watched.iter().filter(failed).for_each(|session| session.untell());
+            return Err(error);
+        }
+        for (session, marks) in untold {
+            match marks {
+                Some(_) => told.insert(session),
+                None => told.remove(&session),
+            };
         }
         Ok(())
     }

@@ -347,8 +347,13 @@ impl Watched {
         self.state.lock().attendance.here()
     }
 
-    /// Who is here, by mark, if that has changed since it was last asked for, or `again`.
-    pub(super) fn take_untold(&self, again: bool) -> Option<Vec<i64>> {
+    /// Whether somebody may follow it on another instance.
+    pub(super) fn is_followed_elsewhere(&self) -> bool {
+        self.state.lock().attendance.is_followed_elsewhere()
+    }
+
+    /// See [`Attendance::take_untold`].
+    pub(super) fn take_untold(&self, again: bool) -> Option<Option<Vec<i64>>> {
         self.state.lock().attendance.take_untold(again)
     }
 
@@ -357,8 +362,8 @@ impl Watched {
         self.state.lock().attendance.untell();
     }
 
-    /// Who is on other instances, by mark.
-    pub(super) fn set_elsewhere(&self, marks: HashSet<i64>) {
+    /// See [`Attendance::set_elsewhere`].
+    pub(super) fn set_elsewhere(&self, marks: Option<HashSet<i64>>) {
         self.state.lock().attendance.set_elsewhere(marks);
     }
 

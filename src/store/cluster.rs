@@ -63,27 +63,26 @@ impl Store {
         self.query(FORGET, &[&instance, &INSTANCE_FORGOTTEN.as_secs_f64()]).await.map(|_| ())
     }
 
-    /// Says who is present on this instance: marks per session.
+    /// Says who is present on this instance: marks per session, none where only presenters are; `None` where nobody is.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn tell_presence(
         &self,
         instance: &str,
-        told: &[(SessionId, Vec<i64>)],
+        told: &[(SessionId, Option<Vec<i64>>)],
     ) -> Result<(), StoreError> {
         let sessions: Vec<Uuid> = told.iter().map(|(session, _)| session.0).collect();
-        let marks: Vec<String> = told
-            .iter()
-            .map(|(_, marks)| {
-                let list: Vec<String> = marks.iter().map(i64::to_string).collect();
-                format!("{{{}}}", list.join(","))
-            })
-            .collect();
+        let literal = |marks: &Vec<i64>| {
+            let list: Vec<String> = marks.iter().map(i64::to_string).collect();
+            format!("{{{}}}", list.join(","))
+        };
+        let marks: Vec<Option<String>> =
+            told.iter().map(|(_, marks)| marks.as_ref().map(literal)).collect();
         self.query(TELL, &[&instance, &sessions, &marks]).await.map(|_| ())
     }
 
-    /// Who is present on the `others`, in these sessions.
+    /// Who is present on the `others`, in those of these sessions that anybody follows there.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -1,6 +1,8 @@
 //! Hints between instances: what they are good for, and that nothing depends on them. That they arrive, and what is shown
 //! without one, is in `cluster`.
 
+use plenum::limits::{HINTS_EVERY, PRESENCE_EVERY};
+
 use crate::support::*;
 
 /// Waits until `server` knows of another instance: who knows of none has nobody to tell.
@@ -64,4 +66,31 @@ async fn a_lost_listener_comes_back() {
         there.take("poll.opened", |m| m["data"]["n"] == poll),
     )
     .await;
+}
+
+/// What nobody follows elsewhere, nobody elsewhere is woken for.
+#[tokio::test]
+async fn results_are_hinted_only_where_somebody_follows_the_session() {
+    let room = Room::with(&SELDOM).await;
+    let second = Server::with(&room.db, &SELDOM).await;
+    has_company(&room.server).await;
+    let mut here = room.guest().await;
+    let poll = room.choice(2).await;
+    // From the next exchange of presence on it is known that nobody is there.
+    tokio::time::sleep(2 * PRESENCE_EVERY).await;
+    let heard = async || second.metric_or_0("plenum_hints_received_total", &[]).await;
+    let before = heard().await;
+    here.cast(poll, pick(0)).await;
+    here.results(poll, 1).await;
+    tokio::time::sleep(10 * HINTS_EVERY).await;
+    assert_eq!(heard().await, before, "a hint for nobody");
+    // A screen is enough: presenters are not counted, but they look.
+    let mut screen = Guest::hello(&second.base(), json!({"token": room.presenter})).await;
+    tokio::time::sleep(3 * PRESENCE_EVERY).await;
+    room.guest().await.cast(poll, pick(1)).await;
+    screen.results(poll, 2).await;
+    assert!(
+        heard().await > before,
+        "the poll of the log was first, ten seconds after the last one"
+    );
 }

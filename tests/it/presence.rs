@@ -81,6 +81,23 @@ async fn participants_of_a_killed_instance_are_not_counted_for_long() {
     present(&mut host, 1).await;
 }
 
+/// A new epoch ends what an instance shows, and whoever was there may come back to another one.
+#[tokio::test]
+async fn participants_who_left_with_a_history_are_not_counted_for_long() {
+    let room = Room::open().await;
+    let second = Server::start(&room.db).await;
+    let mut host = room.host().await;
+    let mut there = room.guest_at(&second).await;
+    present(&mut host, 1).await;
+    let made = run(plenum(&["epoch", "--new", "--database-url", &room.db.url()]));
+    assert!(made.status.success(), "{made:?}");
+    for guest in [&mut host, &mut there] {
+        guest.closed().await;
+    }
+    let mut host = Guest::hello(&room.server.base(), json!({"token": room.presenter})).await;
+    present(&mut host, 0).await;
+}
+
 /// The first within 2 s of the welcome, then only on change, at least 1 s apart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn presence_comes_first_within_2_s_and_then_at_most_once_a_second() {

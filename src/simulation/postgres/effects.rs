@@ -316,11 +316,17 @@ fn settle(world: &World, tables: &mut Tables, params: &Params) -> Rows {
 }
 
 fn tell_presence(tables: &mut Tables, params: &Params) -> Rows {
-    let (sessions, marks): (Vec<Uuid>, Vec<String>) = (params.get(1), params.get(2));
+    let (sessions, marks): (Vec<Uuid>, Vec<Option<String>>) = (params.get(1), params.get(2));
     for (session, marks) in sessions.into_iter().zip(marks) {
-        let list = marks.trim_matches(['{', '}']).split(',');
-        let marks = list.filter_map(|mark| mark.parse().ok()).collect();
-        tables.presence.insert((params.get(0), session), marks);
+        let key = (params.get(0), session);
+        match marks {
+            Some(marks) => {
+                let list = marks.trim_matches(['{', '}']).split(',');
+                let marks = list.filter_map(|mark| mark.parse().ok()).collect();
+                tables.presence.insert(key, marks);
+            }
+            None => drop(tables.presence.remove(&key)),
+        }
     }
     vec![row![None::<String>]]
 }
