@@ -41,6 +41,7 @@ replay_without_splice
 welcome_from_behind
 gap_is_taken
 known_is_taken
+any_history_is_lost
 oldest_results_win
 old_history_stays
 news_told_once

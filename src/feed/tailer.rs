@@ -104,6 +104,13 @@ impl Feed {
         let store = self.0.store.clone();
         Some(drain.spawn_work(async move {
             let tail = store.tail(&cursors).await?;
+            mutation!(
+                "any_history_is_lost",
+                if tail.behind && store.history().is_now(&tail.epoch) {
+                    store.settle(Evidence::Lost).await?;
+                    return Ok(tail);
+                }
+            );
             if tail.behind && *epoch == *tail.epoch && store.history().is_now(&epoch) {
                 // What was seen committed is gone.
                 store.settle(Evidence::Lost).await?;

@@ -81,6 +81,7 @@ async fn fail_over(stage: &Stage, dice: &mut Dice) {
     }
     world.crash(dice.ms(0..1_000));
     world.server.lock().timeline += 1;
+    world.fail_overs.fetch_add(1, Ordering::Relaxed);
     if lossy {
         let lost = std::mem::replace(&mut *world.tables.lock(), standby);
         world.note(|| String::from("storm: what was newest is gone"));

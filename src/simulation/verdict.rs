@@ -2,6 +2,7 @@
 //! of the database for itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use plenum_loadtest::history::{Answer, Cast, Line, Logged, Stored, check};
 use uuid::Uuid;
@@ -14,6 +15,11 @@ pub(super) fn judge(stage: &Stage) {
     let lines = std::mem::take(&mut *stage.lines.lock());
     let past = std::mem::take(&mut *stage.past.lock());
     let tables = stage.world.tables.lock();
+    let [epochs, fail_overs] =
+        [&stage.world.epochs, &stage.world.fail_overs].map(|count| count.load(Ordering::Relaxed));
+    if epochs > fail_overs {
+        stage.fault(format!("{epochs} new epochs of {fail_overs} fail-overs"));
+    }
     for (session, lines) in &lines {
         let lost = lost(session, &past, &tables);
         let mut history = about_votes(lines, &tables.epoch, &lost);

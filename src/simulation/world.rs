@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -81,6 +82,9 @@ pub(super) struct World {
     pub(super) server: Mutex<Server>,
     pub(super) weather: Mutex<Weather>,
     pub(super) listeners: Mutex<Vec<Listener>>,
+    /// How often another server took over, and how often a new epoch was made.
+    pub(super) fail_overs: AtomicU64,
+    pub(super) epochs: AtomicU64,
     /// By session and poll.
     polls: Mutex<BTreeMap<(Uuid, i32), PollLock>>,
     /// By session: the row of `session_head`.
@@ -101,6 +105,8 @@ impl World {
             server: Mutex::new(server),
             weather: Mutex::new(Weather { cursed: true, ..Weather::default() }),
             listeners: Mutex::default(),
+            fail_overs: AtomicU64::default(),
+            epochs: AtomicU64::default(),
             polls: Mutex::default(),
             heads: Mutex::default(),
             end: Mutex::default(),

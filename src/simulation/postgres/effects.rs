@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -310,6 +311,7 @@ fn settle(world: &World, tables: &mut Tables, params: &Params) -> Rows {
     let knows = (params.get(1), params.get(2), params.get(3), params.get(4));
     let made = tables.settle(here, &params.get::<String>(0), knows, params.get(5));
     if made {
+        world.epochs.fetch_add(1, Ordering::Relaxed);
         world.note(|| String::from("a new epoch"));
     }
     vec![row![tables.epoch.clone(), server.place.clone(), server.timeline, server.durability, made]]
