@@ -15,7 +15,7 @@ API_KEY =
 LOAD = $${SCENARIO:+--scenario "$$SCENARIO"} $${URL:+--url "$$URL"} $${OPS_URL:+--ops-url "$$OPS_URL"}
 
 .NOTPARALLEL:
-.PHONY: help run demo fuzz fuzz-smoke test test-web screenshots mutations chaos simulate schemathesis format format-check lint clippy rustdoc shellcheck docs-check deny audit sbom reproducible check readme-check deploy-check \
+.PHONY: help run demo fuzz fuzz-smoke test test-web screenshots mutations chaos simulate schemathesis format format-check lint clippy rustdoc shellcheck docs-check deny peers-lock audit sbom reproducible check readme-check deploy-check \
 	autoscale static image image-check metrics-table loadtest loadtest-smoke bench bench-smoke bench-peers protocol-hash clean packages test-packages rust
 
 help: ## list these targets
@@ -78,7 +78,7 @@ format-check: rust ## fail if the code is not formatted
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml -p plenum-fuzz -- --check
 
-lint: clippy rustdoc shellcheck docs-check deny ## clippy, rustdoc, scripts, links, dependencies; every warning is an error
+lint: clippy rustdoc shellcheck docs-check deny peers-lock ## clippy, rustdoc, scripts, links, dependencies; every warning is an error
 
 clippy: rust
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -96,6 +96,11 @@ docs-check:
 deny: rust
 	@if command -v cargo-deny >/dev/null 2>&1; then set -x; $(CARGO) deny --all-features --locked check --hide-inclusion-graph licenses bans sources; \
 	else echo "cargo-deny: not installed, so dependencies are not checked (cargo install cargo-deny --locked)"; fi
+
+# Nothing else of CI builds the peers, which take the load test's library.
+peers-lock: rust
+	@$(CARGO) update --quiet --workspace --locked --manifest-path bench/peers/Cargo.toml || \
+		{ echo "bench/peers/Cargo.lock is behind: run cargo update --workspace there and commit it" >&2; exit 1; }
 
 audit: rust ## known vulnerabilities of dependencies (needs cargo-deny and the network)
 	scripts/audit.sh
