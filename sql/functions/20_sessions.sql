@@ -1,6 +1,6 @@
 -- Changes of sessions. Each function is one autocommit statement for its caller (store/control.rs): no transaction is
 -- ever open between two messages of an instance, so a dead instance never leaves a row locked.
--- All lock the session's row first, then polls by number, then session_head.
+-- All lock the session's row first, then its gate, then polls by number, then session_head.
 
 -- What a change says: its outcome, the thing changed, and the event that was logged, if one was.
 DO $$ BEGIN
@@ -14,6 +14,13 @@ END $$;
 CREATE OR REPLACE FUNCTION next_seq(_session uuid) RETURNS bigint
 LANGUAGE sql AS $$
     UPDATE session_head SET last_seq = last_seq + 1 WHERE session_id = _session RETURNING last_seq
+$$;
+
+-- Whoever wants a session's polls for itself, against the batches that share them, asks for the gate first. Sharers of a row let
+-- each other pass, for ever where several instances take votes; those of an advisory lock queue behind who wants it alone. Some
+-- sessions have one gate together: 64 fit the database's table of locks, however many sessions a batch holds. 52031: any number.
+CREATE OR REPLACE FUNCTION poll_gate(_session uuid) RETURNS int LANGUAGE sql IMMUTABLE AS $$
+    SELECT uuid_hash(_session) & 63
 $$;
 
 CREATE OR REPLACE FUNCTION log_event(_session uuid, _seq bigint, _kind text, _hidden boolean, _data json, _body json)
@@ -78,6 +85,7 @@ BEGIN
         _kind := 'session.ended';
         _new.ended_at := now();
         -- Batches share-lock their polls before they look at the session's state: after this none is in flight.
+        PERFORM pg_advisory_xact_lock(52031, poll_gate(_session));
         PERFORM 1 FROM polls WHERE session_id = _session ORDER BY n FOR UPDATE;
     END IF;
     UPDATE sessions SET title = _new.title, starts_at = _new.starts_at, state = _new.state,

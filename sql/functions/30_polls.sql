@@ -32,6 +32,7 @@ RETURNS change LANGUAGE plpgsql AS $$
 DECLARE
     _p polls;
 BEGIN
+    PERFORM pg_advisory_xact_lock(52031, poll_gate(_session));
     SELECT * INTO _p FROM polls WHERE session_id = _session AND n = _n FOR UPDATE;
     IF NOT FOUND THEN
         RETURN ROW('not_found', NULL, NULL, NULL, NULL, NULL, NULL)::change;
@@ -50,6 +51,7 @@ CREATE OR REPLACE FUNCTION delete_draft(_session uuid, _n int) RETURNS change LA
 DECLARE
     _state text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(52031, poll_gate(_session));
     SELECT state INTO _state FROM polls WHERE session_id = _session AND n = _n FOR UPDATE;
     IF NOT FOUND THEN
         RETURN ROW('not_found', NULL, NULL, NULL, NULL, NULL, NULL)::change;
@@ -67,6 +69,7 @@ DECLARE
     _seq bigint;
 BEGIN
     SELECT * INTO _s FROM sessions WHERE session_id = _session FOR UPDATE;
+    PERFORM pg_advisory_xact_lock(52031, poll_gate(_session));
     SELECT * INTO _p FROM polls WHERE session_id = _session AND n = _n FOR UPDATE;
     IF NOT FOUND THEN
         RETURN ROW('not_found', NULL, NULL, NULL, NULL, NULL, NULL)::change;
@@ -90,6 +93,7 @@ DECLARE
     _seq bigint;
 BEGIN
     PERFORM 1 FROM sessions WHERE session_id = _session FOR UPDATE;
+    PERFORM pg_advisory_xact_lock(52031, poll_gate(_session));
     SELECT * INTO _p FROM polls WHERE session_id = _session AND n = _n FOR UPDATE;
     IF NOT FOUND THEN
         RETURN ROW('not_found', NULL, NULL, NULL, NULL, NULL, NULL)::change;

@@ -1,12 +1,13 @@
 -- One batch of votes, written and counted. Called by store/votes.rs as one autocommit statement.
 --
 -- Order of work, and why:
---   1. share-lock the polls, so that open_poll and close_poll wait for this batch or this batch sees what they did;
+--   1. share-lock the polls, so that open_poll and close_poll wait for this batch or this batch sees what they did; before
+--      that the gates of their sessions, where it waits its turn if one of those two already waits (20_sessions.sql);
 --   2. insert the votes (what is already there stays as it is);
 --   3. lock the hot rows (session_head), in order of session, and only now: they are held for little more than the
 --      commit. Count, log one event per poll;
 --   4. where a vote was not inserted, say why: first whether it is stored, then whether the poll would have taken it.
---      A late retry is never told "no" about a stored vote.
+--      A late retry is never told "no" about a stored vote. A session that is being erased has votes, and no polls.
 -- A batch that only found stored votes writes a WAL record, so that its commit waits for the synchronous standby as the
 -- first one did.
 --
@@ -33,6 +34,8 @@ DECLARE
     _slot int[];
     _slot_votes bigint[];
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(52031, g.gate)
+    FROM (SELECT DISTINCT poll_gate(u.session_id) AS gate FROM unnest(_session) u(session_id) ORDER BY 1) g;
     PERFORM 1 FROM polls p
     JOIN (SELECT DISTINCT u.session_id, u.poll FROM unnest(_session, _poll) u(session_id, poll)) w
       ON p.session_id = w.session_id AND p.n = w.poll
@@ -130,7 +133,7 @@ BEGIN
             SELECT i.nth, b.seq, p.kind || ':' || v.answer::text AS stored, (CASE
                 WHEN v.id = i.id AND v.batch = _batch THEN 0
                 WHEN v.id = i.id THEN 1
-                WHEN v.id IS NOT NULL THEN 2
+                WHEN v.id IS NOT NULL AND p.n IS NOT NULL THEN 2
                 WHEN p.n IS NULL OR p.state = 'draft' THEN 5
                 WHEN s.state = 'ended' THEN 4
                 WHEN p.state <> 'open' THEN 3

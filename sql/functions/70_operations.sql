@@ -20,6 +20,7 @@ BEGIN
         RETURN false;
     END IF;
     -- Batches share-lock the polls: after this none is in flight, and later ones find no poll.
+    PERFORM pg_advisory_xact_lock(52031, poll_gate(_session));
     PERFORM 1 FROM polls WHERE session_id = _session ORDER BY n FOR UPDATE;
     PERFORM 1 FROM session_head WHERE session_id = _session FOR UPDATE;
     INSERT INTO erasures VALUES (_session, clock_timestamp());

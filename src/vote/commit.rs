@@ -38,7 +38,7 @@ pub(super) struct Committer {
 enum Next {
     /// Nothing of it is stored: the same again.
     Again,
-    /// Nothing of it is stored, and a vote in it is the reason.
+    /// A vote in it is the reason, and what is stored of the others will be told as a repeat.
     Split,
     /// Perhaps it is stored: the same ids again, on another connection.
     Reconnect,
@@ -172,6 +172,8 @@ impl Committer {
         let next = match error {
             _ if error.is_read_only() => Next::Reconnect,
             _ if error.is_rolled_back() && error.is_transient() => Next::Again,
+            // Committed, and the answer makes no sense: whichever vote it is must not hold up the others, which are repeats now.
+            StoreError::Content(_) if self.link.is_some() => Next::Split,
             StoreError::Content(_) => Next::Reconnect,
             _ if error.is_rolled_back() => Next::Split,
             _ => Next::Reconnect,

@@ -173,3 +173,29 @@ async fn one_at_a_time_erases() {
     assert!(erased.status.success(), "{erased:?}");
     assert_eq!(rows_of(&room.db, &session.id).await, 0);
 }
+
+/// Its polls are gone at once, its votes step by step: who votes otherwise meanwhile finds no poll, and holds up nobody.
+#[tokio::test]
+async fn a_vote_in_a_session_that_is_being_erased_holds_up_no_other() {
+    let room = Room::with(&["--writer-lanes", "1"]).await;
+    let (over, lives) =
+        (Session::create(&room.api, json!({"title": "Over"})).await, room.choice(2).await);
+    let poll = over.choice(2).await;
+    let (voter, mut guest) = (over.join().await, room.guest().await);
+    over.cast(&voter.token, &fresh_id(), poll, pick(1)).await;
+    // Somebody else is about to remove the votes.
+    let sql = room.db.sql().await;
+    sql.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(5203117744)").await.unwrap();
+    room.db
+        .sql()
+        .await
+        .batch_execute(&format!("SELECT begin_erasure('{}')", over.id))
+        .await
+        .unwrap();
+    let id = fresh_id();
+    let other = over.cast(&voter.token, &id, poll, pick(0));
+    let (other, ack) =
+        tokio::join!(other, within(3, "an ack beside it", guest.cast(lives, pick(0))));
+    assert_eq!((other.status, ack["type"].as_str()), (404, Some("ack")), "{}", other.text());
+    sql.batch_execute("COMMIT").await.unwrap();
+}

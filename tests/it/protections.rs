@@ -67,7 +67,7 @@ async fn promise_4_a_close_waits_for_the_vote_that_is_being_written() {
     let mut close = tokio::spawn(async move { session.close_poll(poll).await });
     tokio::select! {
         closed = &mut close => panic!("closed while a vote was being written: {closed:?}"),
-        () = waits(&room.db, "transactionid", "close_poll") => {}
+        () = waits(&room.db, "advisory", "close_poll") => {}
     }
     let_go(&sql).await;
     assert_eq!(guest.verdict(&id).await["type"], "ack");
@@ -246,4 +246,41 @@ fn no_mutation_is_in_a_normal_build() {
     let name = b"PLENUM_MUTATION";
     let found = binary.windows(name.len()).any(|window| window == name);
     assert_eq!(found, cfg!(plenum_mutation));
+}
+
+/// Batches share the lock on a poll, and those of several instances never leave it free: who closes must not wait for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_4_a_close_gets_its_turn_however_many_instances_take_votes() {
+    let room = Room::open().await;
+    let second = Server::start(&room.db).await;
+    let poll = room.choice(2).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON votes FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+    room.db.sql().await.batch_execute(slow).await.unwrap();
+    let mut crowd = tokio::task::JoinSet::new();
+    for session in [room.session.clone(), room.by(&second)] {
+        for nth in 0..12 {
+            let session = session.clone();
+            crowd.spawn(async move {
+                // While the votes of some are written, those of the others come in: one batch follows another.
+                tokio::time::sleep(std::time::Duration::from_millis(nth % 2 * 120)).await;
+                let mut answers = Vec::new();
+                for _ in 0..15 {
+                    let member = session.join().await;
+                    answers
+                        .push(session.cast(&member.token, &fresh_id(), poll, pick(0)).await.status);
+                }
+                answers
+            });
+        }
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    within(1, "the close, behind the batches that run", room.close_poll(poll)).await;
+    let answers = crowd.join_all().await.concat();
+    let refused = answers.iter().filter(|status| **status == 409).count();
+    assert!(
+        refused > 0 && answers.iter().all(|status| [200, 201, 409].contains(status)),
+        "{answers:?}"
+    );
+    room.check_counts(&room.db).await;
 }

@@ -19,7 +19,10 @@ const FUNCTIONS: &[(&str, Swaps)] = &[
             "    PERFORM set_config('synchronous_commit', 'off', true);\n    PERFORM 1 FROM polls p\n",
         )],
     ),
-    ("do_nothing_is_success", &[("WHEN v.id IS NOT NULL THEN 2", "WHEN v.id IS NOT NULL THEN 0")]),
+    (
+        "do_nothing_is_success",
+        &[("WHEN v.id IS NOT NULL AND p.n IS NOT NULL THEN 2", "WHEN v.id IS NOT NULL THEN 0")],
+    ),
     (
         "vote_replaces_vote",
         &[(
@@ -36,7 +39,10 @@ const FUNCTIONS: &[(&str, Swaps)] = &[
         "repeat_without_write",
         &[NO_LOCK, ("PERFORM pg_logical_emit_message(true, 'plenum', 'repeat');", "NULL;")],
     ),
-    ("close_without_lock", &[NO_LOCK]),
+    (
+        "close_without_lock",
+        &[NO_LOCK, ("PERFORM pg_advisory_xact_lock_shared(52031, g.gate)\n", "PERFORM 1\n")],
+    ),
 ];
 
 const VOTES: &str = include_str!("../../../sql/functions/40_votes.sql");
