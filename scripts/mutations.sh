@@ -42,6 +42,7 @@ welcome_from_behind
 gap_is_taken
 known_is_taken
 any_history_is_lost
+warning_is_success
 oldest_results_win
 old_history_stays
 news_told_once

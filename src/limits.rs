@@ -23,13 +23,13 @@ pub const OPTION_CHARS_MAX: usize = 200;
 pub const OPTIONS_MIN: usize = 2;
 /// Options of a choice.
 pub const OPTIONS_MAX: usize = 50;
-/// Highest step of a rating.
+/// The least that the highest step of a rating may be.
 pub const RATING_MIN: i64 = 2;
-/// Highest step of a rating.
+/// The most that it may be.
 pub const RATING_MAX: i64 = 10;
 /// Polls of one session.
 pub const POLLS_MAX: i32 = 1_000;
-/// Participants a presenter may say to expect: what the `int` column takes.
+/// Participants a presenter may say to expect: more than anybody has, and far from the end of the `int` column.
 pub const EXPECTED_PARTICIPANTS_MAX: i64 = 10_000_000;
 /// Events of one `GET events` answer.
 pub const EVENTS_PAGE_MAX: i64 = 1_000;
@@ -86,6 +86,8 @@ pub const PING_TICK: Duration = Duration::from_secs(1);
 pub const LEAVE_GRACE: Duration = Duration::from_millis(100);
 /// Silence after a ping that ends the connection.
 pub const PONG_WAIT_MAX: Duration = Duration::from_secs(10);
+/// An SSE client that takes nothing for so long is gone: what a WebSocket has from a ping to the last moment for its pong.
+pub const SSE_TAKE_MAX: Duration = PING_EVERY.saturating_add(PONG_WAIT_MAX);
 /// Between two comment lines of an SSE stream: below the 30 s after which many proxies cut.
 pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Messages refused with `rate_limited` before the connection is closed with 4429.
@@ -174,6 +176,8 @@ pub const UNWATCHED_KEEP: Duration = Duration::from_secs(30);
 pub const PRESENCE_EVERY: Duration = Duration::from_millis(1_050);
 /// Replayed or resumable history; the protocol says 24 h.
 pub const EVENTS_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Between two tries of a migration that found a table in use.
+pub const MIGRATION_PAUSE: Duration = Duration::from_secs(1);
 /// Width of one partition of the log: coarser keeps more than needed, finer means more partitions to look into.
 pub const PARTITION_HOURS: i64 = 4;
 /// Partitions are made so far ahead, so that a janitor that is down for a day stops nobody.

@@ -1,5 +1,5 @@
 //! The frames that a session's subscribers share: a bounded log in memory, one per audience. Each subscriber is a cursor
-//! into it and owns no queue. Filled by `feed/hub.rs`; read by `outbox.rs` (sockets) and `http/stream.rs` (SSE).
+//! into it and owns no queue. Filled by `feed/watched.rs`; read by `outbox.rs` (sockets) and `http/stream.rs` (SSE).
 //! Never waits for anybody: who falls off its end comes back with `after`.
 
 use std::collections::VecDeque;

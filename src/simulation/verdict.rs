@@ -20,7 +20,15 @@ pub(super) fn judge(stage: &Stage) {
     if epochs > fail_overs {
         stage.fault(format!("{epochs} new epochs of {fail_overs} fail-overs"));
     }
+    let replicated = stage.world.replicated.lock();
     for (session, lines) in &lines {
+        let acked = lines.iter().filter_map(|(_, line)| match line {
+            Line::Ok { id, .. } => Some(id),
+            _ => None,
+        });
+        for id in acked.filter(|id| !replicated.contains(*id)) {
+            stage.fault(format!("{id} was acked, and no standby was waited for"));
+        }
         let lost = lost(session, &past, &tables);
         let mut history = about_votes(lines, &tables.epoch, &lost);
         history.extend(views(stage, lines, &tables.epoch, |(_, ended)| ended));

@@ -1,7 +1,7 @@
 //! The simulated database server as all instances share it: its tables, its locks, its clock, who listens, and the weather, which
 //! decides what becomes of each call. Never does anything by itself; `storm.rs` changes the weather, `postgres/` asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -85,6 +85,8 @@ pub(super) struct World {
     /// How often another server took over, and how often a new epoch was made.
     pub(super) fail_overs: AtomicU64,
     pub(super) epochs: AtomicU64,
+    /// Votes that a batch found or wrote whose commit waited for the standby, as far as it has to.
+    pub(super) replicated: Mutex<BTreeSet<Uuid>>,
     /// By session and poll.
     polls: Mutex<BTreeMap<(Uuid, i32), PollLock>>,
     /// By session: the row of `session_head`.
@@ -107,6 +109,7 @@ impl World {
             listeners: Mutex::default(),
             fail_overs: AtomicU64::default(),
             epochs: AtomicU64::default(),
+            replicated: Mutex::default(),
             polls: Mutex::default(),
             heads: Mutex::default(),
             end: Mutex::default(),

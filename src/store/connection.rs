@@ -262,9 +262,10 @@ async fn watched_wire<T>(
     }
 }
 
-/// The server warns that a commit did not wait for its standby.
+/// The server warns that a commit did not wait for its standby. Known by the place in the server that says so: the words are
+/// in the language of `lc_messages`.
 fn is_not_replicated(message: &AsyncMessage) -> bool {
-    matches!(message, AsyncMessage::Notice(notice) if notice.message().contains("synchronous replication"))
+    matches!(message, AsyncMessage::Notice(notice) if notice.routine() == Some("SyncRepWaitForLSN"))
 }
 
 /// A connection with its prepared statements, and an eye on what the server says beside its answers.

@@ -1,6 +1,6 @@
 //! What can go wrong with the database, as far as a caller acts on it.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 /// A statement that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +26,12 @@ impl StoreError {
     /// PostgreSQL rolled the statement back and said so: nothing of it is stored.
     #[must_use]
     pub fn is_rolled_back(&self) -> bool {
-        self.state().is_some_and(|state| {
+        let Self::Postgres(error) = self else { return false };
+        error.as_db_error().is_some_and(|error| {
             // FATAL and PANIC, and everything about connections, leave it open whether the commit happened.
-            !matches!(state.code().get(..2), Some("08" | "57" | "58" | "XX"))
-                || *state == SqlState::QUERY_CANCELED
+            error.parsed_severity() == Some(Severity::Error)
+                && (!matches!(error.code().code().get(..2), Some("08" | "57" | "58" | "XX"))
+                    || *error.code() == SqlState::QUERY_CANCELED)
         })
     }
 
@@ -56,6 +58,12 @@ impl StoreError {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
+    /// It waited for a lock for longer than it was allowed to.
+    #[must_use]
+    pub fn is_lock_timeout(&self) -> bool {
+        self.state() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
     /// For the metric: few values, none of them from outside.

@@ -9,9 +9,12 @@ use super::connection::{Database, Link};
 use super::guard::Guard;
 use super::rows::column;
 use crate::drain::Drain;
+use crate::limits::MIGRATION_PAUSE;
 
 /// Any number that nothing else in the database uses.
 const LOCK: i64 = 5_203_117_742;
+/// However long it takes, but for locks.
+const OPTIONS: &str = "-c statement_timeout=0 -c lock_timeout=200";
 const BOOKS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
         version int PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
     CREATE TABLE IF NOT EXISTS schema_functions (
@@ -47,8 +50,7 @@ pub struct Migrated {
 /// See [`StoreError`]; [`StoreError::Content`] where an applied file is not the one that this program has.
 pub async fn migrate(database: &Database, drain: &Drain) -> Result<Migrated, StoreError> {
     let _one_at_a_time = Guard::wait(database, drain, LOCK).await?;
-    let patient = database.with_options("-c statement_timeout=0 -c lock_timeout=0");
-    let link = Link::connect(&patient, drain).await?;
+    let link = Link::connect(&database.with_options(OPTIONS), drain).await?;
     let client = &link.client;
     client.batch_execute(BOOKS).await?;
     let mut done = Migrated::default();
@@ -66,7 +68,7 @@ pub async fn migrate(database: &Database, drain: &Drain) -> Result<Migrated, Sto
                 // One message, so one transaction: all of the file and its entry, or nothing.
                 let entry =
                     format!("INSERT INTO schema_migrations VALUES ({version}, '{checksum}')");
-                client.batch_execute(&format!("{sql};\n{entry}")).await?;
+                apply(client, &format!("{sql};\n{entry}")).await?;
                 done.migrations += 1;
             }
         }
@@ -80,10 +82,24 @@ pub async fn migrate(database: &Database, drain: &Drain) -> Result<Migrated, Sto
         .is_none()
     {
         let entry = format!("INSERT INTO schema_functions VALUES ('{checksum}')");
-        client.batch_execute(&format!("{};\n{entry}", FUNCTIONS.join(";\n"))).await?;
+        apply(client, &format!("{};\n{entry}", FUNCTIONS.join(";\n"))).await?;
         done.functions = true;
     }
     Ok(done)
+}
+
+/// Who waits for a table makes everybody who comes later wait behind it, votes too: it lets go soon, and asks again until it
+/// gets it.
+async fn apply(client: &tokio_postgres::Client, sql: &str) -> Result<(), StoreError> {
+    loop {
+        match client.batch_execute(sql).await.map_err(StoreError::from) {
+            Err(error) if error.is_lock_timeout() => {
+                tracing::warn!("a table is in use, by a backup perhaps; the migration tries again");
+                tokio::time::sleep(MIGRATION_PAUSE).await;
+            }
+            applied => return applied,
+        }
+    }
 }
 
 fn checksum(parts: &[&str]) -> String {

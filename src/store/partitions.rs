@@ -26,7 +26,7 @@ const LOCK: i64 = 5_203_117_743;
 const LOCK_TIMEOUT: &str = "-c lock_timeout=200";
 const NAME: &str = "event_log_";
 
-/// Makes the partitions that are missing and drops those that are over. Another instance that is at it already makes this
+/// Makes the partitions that are missing, then drops those that are over. Another instance that is at it already makes this
 /// one do nothing. Cancel safe: every step stands alone.
 ///
 /// # Errors
@@ -37,14 +37,6 @@ pub async fn keep_up(database: &Database, drain: &Drain) -> Result<(), StoreErro
     };
     let link = Link::connect(&database.with_options(LOCK_TIMEOUT), drain).await?;
     let client = &link.client;
-    for name in names(client, PENDING).await? {
-        client
-            .batch_execute(&format!("ALTER TABLE event_log DETACH PARTITION {name} FINALIZE"))
-            .await?;
-    }
-    for name in names(client, ORPHANS).await? {
-        client.batch_execute(&format!("DROP TABLE {name}")).await?;
-    }
     let now: OffsetDateTime = column(&client.query_one(NOW, &[]).await?, 0)?;
     let existing = names(client, EXISTING).await?;
     for start in wanted(now) {
@@ -53,20 +45,39 @@ pub async fn keep_up(database: &Database, drain: &Drain) -> Result<(), StoreErro
             let (from, to) = (start, start + PARTITION_HOURS * 3600);
             // A table made apart and attached takes a weaker lock than CREATE … PARTITION OF.
             let sql = format!(
-                "CREATE TABLE {name} (LIKE event_log INCLUDING ALL); \
+                "DROP TABLE IF EXISTS {name}; CREATE TABLE {name} (LIKE event_log INCLUDING ALL); \
                  ALTER TABLE event_log ATTACH PARTITION {name} \
                  FOR VALUES FROM (to_timestamp({from})) TO (to_timestamp({to}))"
             );
             client.batch_execute(&sql).await?;
         }
     }
-    for name in existing.iter().filter(|name| is_over(name, now)) {
-        client
-            .batch_execute(&format!("ALTER TABLE event_log DETACH PARTITION {name} CONCURRENTLY"))
-            .await?;
-        client.batch_execute(&format!("DROP TABLE {name}")).await?;
+    tidy(client, existing.iter().filter(|name| is_over(name, now))).await
+}
+
+/// Old snapshots and long readers may hold any of it up: what fails keeps nothing else from being done.
+async fn tidy(
+    client: &tokio_postgres::Client,
+    over: impl Iterator<Item = &String>,
+) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
+    let mut detached = names(client, ORPHANS).await?;
+    let pending = names(client, PENDING).await?;
+    let detaches = (pending.iter().map(|name| (name, "FINALIZE")))
+        .chain(over.map(|name| (name, "CONCURRENTLY")));
+    for (name, how) in detaches {
+        let detach = format!("ALTER TABLE event_log DETACH PARTITION {name} {how}");
+        match client.batch_execute(&detach).await {
+            Ok(()) => detached.push(name.clone()),
+            Err(error) => outcome = Err(error.into()),
+        }
     }
-    Ok(())
+    for name in detached {
+        if let Err(error) = client.batch_execute(&format!("DROP TABLE {name}")).await {
+            outcome = Err(error.into());
+        }
+    }
+    outcome
 }
 
 async fn names(client: &tokio_postgres::Client, sql: &str) -> Result<Vec<String>, StoreError> {

@@ -272,6 +272,32 @@ async fn old_instances_serve_on_while_the_schema_is_migrated() {
     room.check_counts(&room.db).await;
 }
 
+/// A backup reads every table to its end, and a migration that waited for it would have all others wait behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_keeps_nobody_from_a_table_that_is_in_use() {
+    let db = TestDb::fresh().await;
+    let migrate = {
+        let url = db.url();
+        move || run(plenum(&["migrate", "--database-url", &url]))
+    };
+    assert!(migrate().status.success());
+    let (backup, reader) = (db.sql().await, db.sql().await);
+    let undone = "DROP TABLE erasures, instance_load CASCADE; DELETE FROM schema_functions; DROP INDEX sessions_scheduled;
+        ALTER TABLE sessions DROP COLUMN ended_at; DELETE FROM schema_migrations WHERE version = 3";
+    reader.batch_execute(undone).await.unwrap();
+    backup.batch_execute("BEGIN; LOCK TABLE sessions IN ACCESS SHARE MODE").await.unwrap();
+    let migrating = tokio::task::spawn_blocking(migrate);
+    reader.batch_execute("SET lock_timeout = '800ms'").await.unwrap();
+    for _ in 0..100 {
+        reader.batch_execute("SELECT count(*) FROM sessions").await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert!(!migrating.is_finished(), "the table is in use");
+    backup.batch_execute("COMMIT").await.unwrap();
+    let migrated = within(SOON, "the migration", migrating).await.unwrap();
+    assert!(migrated.status.success(), "{migrated:?}");
+}
+
 /// The line between one of two instances and the database is silent, then cut, then whole again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_cut_off_from_the_database_acks_nothing_and_recovers() {

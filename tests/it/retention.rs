@@ -1,5 +1,7 @@
 //! The log keeps 24 hours: older partitions are dropped whole, and what was begun is finished.
 
+use tokio_postgres::Client;
+
 use crate::support::*;
 
 const HOURS: i64 = 4;
@@ -36,6 +38,15 @@ async fn dropped(room: &Room, name: &str) {
     .await;
 }
 
+/// What a janitor leaves whose detaching was cut short by a reader.
+async fn half_detach(reader: &Client, janitor: &Client, partition: &str) {
+    reader.batch_execute("BEGIN; SELECT count(*) FROM event_log").await.unwrap();
+    janitor.batch_execute("SET lock_timeout = '50ms'").await.unwrap();
+    let detach = format!("ALTER TABLE event_log DETACH PARTITION {partition} CONCURRENTLY");
+    assert!(janitor.batch_execute(&detach).await.is_err(), "the reader is in the way");
+    reader.batch_execute("COMMIT").await.unwrap();
+}
+
 #[tokio::test]
 async fn events_of_the_day_before_go_and_votes_stay() {
     let room = Room::open().await;
@@ -68,17 +79,36 @@ async fn a_detach_that_was_cut_short_is_finished_by_the_next_start() {
     room.retitle("kept").await;
     let name = backdate(&room, 1).await;
     let (reader, janitor) = (room.db.sql().await, room.db.sql().await);
-    reader.batch_execute("BEGIN; SELECT count(*) FROM event_log").await.unwrap();
-    janitor.batch_execute("SET lock_timeout = '50ms'").await.unwrap();
-    let detach = format!("ALTER TABLE event_log DETACH PARTITION {name} CONCURRENTLY");
-    assert!(janitor.batch_execute(&detach).await.is_err(), "the reader is in the way");
-    reader.batch_execute("COMMIT").await.unwrap();
+    half_detach(&reader, &janitor, &name).await;
     let pending = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
     assert_eq!(room.db.count(pending).await, 1, "half detached");
     let server = Server::start(&room.db).await;
     dropped(&room, &name).await;
     let page = room.by(&server).get("/events?after=0", &room.presenter).await.json();
     assert_eq!(page["oldest_seq"], 2);
+}
+
+/// What holds the old ones up keeps no new one from being made.
+#[tokio::test]
+async fn new_partitions_are_made_while_an_old_one_cannot_go() {
+    let room = Room::open().await;
+    room.retitle("old").await;
+    let name = backdate(&room, 1).await;
+    let (reader, janitor) = (room.db.sql().await, room.db.sql().await);
+    half_detach(&reader, &janitor, &name).await;
+    // Finishing it waits for every snapshot that is older.
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
+    let newest = "SELECT max(relname::text) FROM pg_class WHERE relname ~ '^event_log_[0-9]+$' AND relkind = 'r'";
+    let newest: String = janitor.query_one(newest, &[]).await.unwrap().get(0);
+    janitor.batch_execute(&format!("DROP TABLE {newest}")).await.unwrap();
+    let _server = Server::start(&room.db).await;
+    let made =
+        format!("SELECT count(*) FROM pg_class WHERE relname = '{newest}' AND relispartition");
+    eventually(SOON, "the partition is made", async || {
+        (room.db.count(&made).await == 1).then_some(())
+    })
+    .await;
+    reader.batch_execute("COMMIT").await.unwrap();
 }
 
 /// The partition of every hour from now to tomorrow is there before it is needed.

@@ -63,12 +63,14 @@ impl Answer {
     }
 
     pub(super) fn error(&mut self, state: &str) {
-        self.message(b'E', |body| put_fields(body, "ERROR", state, "simulated"));
+        self.message(b'E', |body| put_fields(body, "ERROR", state, "simulated", "simulated"));
     }
 
     pub(super) fn not_replicated(&mut self) {
-        let text = "canceling wait for synchronous replication due to user request";
-        self.message(b'N', |body| put_fields(body, "WARNING", "01000", text));
+        let text = "storniere Warten auf synchrone Replikation wegen Benutzeranfrage";
+        self.message(b'N', |body| {
+            put_fields(body, "WARNING", "01000", text, "SyncRepWaitForLSN");
+        });
     }
 
     pub(super) fn notification(&mut self, payload: &str) {
@@ -140,8 +142,9 @@ fn put_text(body: &mut BytesMut, text: &str) {
     body.put_u8(0);
 }
 
-fn put_fields(body: &mut BytesMut, severity: &str, state: &str, text: &str) {
-    for (field, value) in [(b'S', severity), (b'V', severity), (b'C', state), (b'M', text)] {
+fn put_fields(body: &mut BytesMut, severity: &str, state: &str, text: &str, routine: &str) {
+    let fields = [(b'S', severity), (b'V', severity), (b'C', state), (b'M', text), (b'R', routine)];
+    for (field, value) in fields {
         body.put_u8(field);
         put_text(body, value);
     }

@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::dice::Dice;
 use super::world::{Fate, World};
@@ -167,6 +168,8 @@ impl Connection {
         let fate = self.world.fate(&mut self.dice);
         let (instance, nth) = (self.instance, self.nth);
         self.world.note(|| format!("i{instance}.c{nth} {statement:?} {fate:?}"));
+        let votes: Vec<Uuid> =
+            if matches!(statement, Statement::Cast) { params.get(4) } else { vec![] };
         let effect = effects::run(self.world.clone(), statement, params, instance);
         let (answer, wait) = match fate {
             Fate::Refused { before, state } => {
@@ -199,7 +202,11 @@ impl Connection {
             }
             Fate::Answered { before, after } => {
                 sleep(before).await;
-                (effect.await, after)
+                let answer = effect.await;
+                if answer.is_ok() {
+                    self.world.replicated.lock().extend(votes);
+                }
+                (answer, after)
             }
         };
         sleep(wait).await;
