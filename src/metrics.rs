@@ -30,7 +30,7 @@ const REPLAY_EVENTS: &[f64] = &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200
 type Values = &'static [&'static str];
 
 const KINDS: Values =
-    &["poll.results", "poll.opened", "poll.closed", "session.updated", "session.ended"];
+    &["poll.results", "poll.opened", "poll.closed", "session.updated", "session.ended", "other"];
 const OUTCOMES: Values = &[
     "accepted",
     "repeat",

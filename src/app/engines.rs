@@ -43,7 +43,7 @@ pub(crate) fn engines(config: &Config, base: Base, secret: &str, listen: SocketA
         instances: cluster.watch(),
     };
     let feed = Feed::start(settings, &store, &drain, &metrics);
-    let hints = Hints::default();
+    let hints = if config.listen_notify { Hints::told() } else { Hints::default() };
     let offer = offer(feed.clone(), hints.clone(), metrics.clone());
     let votes = Votes::start(&database, config.writer_lanes, &drain, &metrics, &offer);
     let edge = Arc::new(Edge {
@@ -93,7 +93,7 @@ fn rules(config: &Config) -> Rules {
 /// Where whatever is committed here goes: to the metrics, to other instances, and to the read path.
 fn offer(feed: Feed, hints: Hints, metrics: Arc<Metrics>) -> Offer {
     Offer(Arc::new(move |event: LoggedEvent, committed| {
-        metrics.appended.of(event.kind.as_str()).inc();
+        metrics.appended.of(event.kind.label()).inc();
         if feed.others_want(&event) {
             hints.mark(event.session, event.seq);
         }

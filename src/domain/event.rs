@@ -22,8 +22,11 @@ impl Audience {
     pub const ALL: [Self; 2] = [Self::Participants, Self::Presenters];
 }
 
+/// The longest name of a kind of event that a later release may have.
+const KIND_BYTES_MAX: usize = 40;
+
 /// The kinds of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// Title, time or state changed.
     SessionUpdated,
@@ -35,22 +38,34 @@ pub enum EventKind {
     PollClosed,
     /// Counts moved. Cumulative: a newer one of the same poll stands in for older ones.
     PollResults,
+    /// One of a later release, whose instances run beside this one: handed on as it is, and of no consequence here.
+    Other(Arc<str>),
 }
 
 impl EventKind {
     /// As stored and shown.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Other(name) => name,
+            known => known.label(),
+        }
+    }
+
+    /// For metrics: as shown, but one word for all that are unknown.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
         match self {
             Self::SessionUpdated => "session.updated",
             Self::SessionEnded => "session.ended",
             Self::PollOpened => "poll.opened",
             Self::PollClosed => "poll.closed",
             Self::PollResults => "poll.results",
+            Self::Other(_) => "other",
         }
     }
 
-    /// Reads what [`EventKind::as_str`] writes.
+    /// Reads what [`EventKind::as_str`] writes. `None` where no release could have written it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [
@@ -61,7 +76,12 @@ impl EventKind {
             Self::PollResults,
         ]
         .into_iter()
-        .find(|kind| kind.as_str() == text)
+        .find(|kind| kind.label() == text)
+        .or_else(|| {
+            let is_name = text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'.' | b'_'));
+            (is_name && (1..=KIND_BYTES_MAX).contains(&text.len()))
+                .then(|| Self::Other(text.into()))
+        })
     }
 }
 
@@ -96,7 +116,7 @@ impl LoggedEvent {
             return Some(Cow::Borrowed(&self.data));
         }
         match self.kind {
-            EventKind::PollResults => None,
+            EventKind::PollResults | EventKind::Other(_) => None,
             // Should the stored data not read, nothing is shown rather than too much.
             EventKind::PollClosed => serde_json::from_str::<ClosedPoll<'_>>(&self.data)
                 .ok()

@@ -93,6 +93,7 @@ impl LiveState {
                 self.results_seqs.insert(results.poll, event.seq);
                 self.results.insert(results.poll, results);
             }
+            EventKind::Other(_) => {}
         }
         self.seq = event.seq;
         Ok(counted)

@@ -252,7 +252,7 @@ proptest! {
         }
         model.log.iter().for_each(&mut take);
         watched.flush_now();
-        let kinds: Vec<_> = model.log.iter().map(|event| event.kind).collect();
+        let kinds: Vec<_> = model.log.iter().map(|event| event.kind.clone()).collect();
         prop_assert_eq!(applied, kinds);
         for (audience, after, mut sent, cursor) in subscribers {
             sent.extend(read_ring(&watched, audience, cursor));

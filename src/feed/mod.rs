@@ -138,7 +138,7 @@ impl Feed {
 
     fn take(&self, watched: &Arc<Watched>, event: LoggedEvent, since: Since) {
         let taken = watched.take(event, since);
-        taken.applied.iter().for_each(|kind| self.0.metrics.events.of(kind.as_str()).inc());
+        taken.applied.iter().for_each(|kind| self.0.metrics.events.of(kind.label()).inc());
         self.follow_up(watched, &taken);
     }
 
@@ -152,6 +152,10 @@ impl Feed {
         }
         if taken.missing {
             self.0.hurry.notify_one();
+        }
+        if taken.unreadable {
+            self.forget(watched);
+            self.0.hub.mark(watched, None);
         }
     }
 

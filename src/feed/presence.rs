@@ -28,10 +28,14 @@ pub(super) async fn run(feed: Feed, drain: Drain) {
         let here: usize = watched.iter().map(|session| session.participants_here()).sum();
         feed.0.metrics.participants.set(i64::try_from(here).unwrap_or(i64::MAX));
         let others = feed.others();
-        if !(others.is_empty() && told.others.is_empty()) {
+        if !(others.is_empty() && told.others.is_empty() && told.is_known) {
             match feed.exchange(&watched, &others, &mut told).await {
                 Ok(()) => told.others = others,
-                Err(error) => tracing::warn!(error = ?error, "presence not exchanged"),
+                Err(error) => {
+                    // Who is cut off for long is forgotten by the others: they are told everything again.
+                    told.others.clear();
+                    tracing::warn!(error = ?error, "presence not exchanged");
+                }
             }
         }
         for session in watched {
@@ -49,6 +53,8 @@ struct Told {
     others: Vec<String>,
     /// Where they believe somebody to be here: bounded by what is watched, since what is not is taken back at once.
     sessions: HashSet<SessionId>,
+    /// That is known: a process of the same name may have told them something before it died.
+    is_known: bool,
 }
 
 impl Feed {
@@ -69,6 +75,10 @@ impl Feed {
         others: &[String],
         told: &mut Told,
     ) -> Result<(), StoreError> {
+        if !told.is_known {
+            told.sessions.extend(self.0.store.presence_told(&self.0.instance_id).await?);
+            told.is_known = true;
+        }
         // Whoever is new has not heard anything yet.
         let again = others.iter().any(|other| !told.others.contains(other));
         self.tell(watched, again, &mut told.sessions).await?;

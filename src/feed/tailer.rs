@@ -89,6 +89,8 @@ impl Feed {
         for watched in self.all().iter().filter(|watched| watched.retire_if_idle()) {
             self.forget(watched);
         }
+        // Whoever asked for these hung up before they were loaded.
+        self.0.sessions.retain(|_, slot| slot.get().is_some() || Arc::strong_count(slot) > 1);
         // Only cursors of one history tell whether it is still whole; what is of another ends by `Event::History`.
         let epoch = self.0.store.history().epoch();
         let cursors: Vec<(SessionId, Seq)> = self

@@ -15,7 +15,7 @@ use super::since::Since;
 use super::turn::Turn;
 use crate::domain::{
     Audience, Code, EventKind, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq,
-    SessionId,
+    SessionId, SessionState, Timestamp,
 };
 use crate::limits::UNWATCHED_KEEP;
 use crate::mutation::mutation;
@@ -58,8 +58,8 @@ struct State {
     turn: Turn,
     /// The turn that results wait for is on the list of `tailer.rs`.
     scheduled: Option<Instant>,
-    /// Encoded for participants, as of a seq and a number of them.
-    welcome: Option<(Seq, usize, Arc<str>)>,
+    /// Encoded for participants, as of a seq, a number of them, and a state, which time alone may change.
+    welcome: Option<((Seq, usize, SessionState), Arc<str>)>,
     attendance: Attendance,
     subscribers: usize,
     idle_since: Instant,
@@ -76,6 +76,8 @@ pub(super) struct Taken {
     pub(super) flush_at: Option<Instant>,
     /// The log has to be read: something is missing.
     pub(super) missing: bool,
+    /// It cannot be followed any further here; its rings have ended.
+    pub(super) unreadable: bool,
     /// Results that nobody was sent.
     pub(super) superseded: u64,
     /// The kinds of the events that went into the live state: more than one where others had waited for this one.
@@ -152,7 +154,7 @@ impl Watched {
         while let Some((event, since)) = next {
             match state.live.apply(&event) {
                 Ok(counted) => {
-                    taken.applied.push(event.kind);
+                    taken.applied.push(event.kind.clone());
                     self.route(state, counted, (event, since), &mut taken);
                 }
                 Err(Unfit::Known) => {}
@@ -166,6 +168,7 @@ impl Watched {
                 Err(Unfit::Unreadable) => {
                     tracing::error!(session = %self.id, seq = event.seq.0, "event cannot be read");
                     self.end(End::Lagging);
+                    taken.unreadable = true;
                     break;
                 }
             }
@@ -267,9 +270,10 @@ impl Watched {
         let cursor =
             Cursor { next: self.channel(audience).ring.head(), floor: seq, seen_presence: false };
         let shown = state.attendance.shown();
+        let key = (seq, shown, state.live.session.state_at(Timestamp::now()));
         if audience == Audience::Participants
-            && let Some((at, participants, text)) = &state.welcome
-            && (*at, *participants) == (seq, shown)
+            && let Some((of, text)) = &state.welcome
+            && *of == key
         {
             return Some(Beginning { seq, state: text.clone(), cursor });
         }
@@ -287,7 +291,7 @@ impl Watched {
         )
         .into();
         if audience == Audience::Participants {
-            state.welcome = Some((seq, shown, text.clone()));
+            state.welcome = Some((key, text.clone()));
         }
         Some(Beginning { seq, state: text, cursor })
     }

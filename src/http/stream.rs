@@ -11,14 +11,14 @@ use hyper::header::HeaderName;
 use hyper::{Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::respond::{self, Answered, Body};
 use super::token::{self, Caller};
 use super::{body, sessions};
 use crate::domain::{Seq, SessionId};
 use crate::feed::{After, Target, TargetGone, Who};
-use crate::limits::SSE_HEARTBEAT;
+use crate::limits::{SSE_HEARTBEAT, SSE_TAKE_MAX};
 use crate::outbox::Outbox;
 use crate::ring::{Content, Cursor, Ring};
 use crate::wire::{Code, Fault, outbound};
@@ -107,13 +107,17 @@ impl Target for Outgoing {
         self.message(seq, &parts);
     }
 
-    /// Cancel safe in that no message is cut; one that was being handed over is lost with the stream.
+    /// Cancel safe in that no message is cut; one that was being handed over is lost with the stream. Who takes nothing for
+    /// [`SSE_TAKE_MAX`] is gone.
     async fn ready(&self) -> Result<(), TargetGone> {
         let written = std::mem::take(&mut *self.written.lock());
         if written.is_empty() {
             return Ok(());
         }
-        self.chunks.send(written.into()).await.map_err(|_| TargetGone)
+        match timeout(SSE_TAKE_MAX, self.chunks.send(written.into())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(TargetGone),
+        }
     }
 
     fn attach(&self, ring: Arc<Ring>, cursor: Cursor) {
@@ -171,5 +175,22 @@ async fn send(edge: &Edge, out: &Outgoing, ring: &Ring, mut cursor: Cursor) -> O
             }
             () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_gone() {
+        let (chunks, _never_read) = mpsc::channel(1);
+        let out = Outgoing::new(chunks);
+        out.message(None, &[b"fits"]);
+        assert!(out.ready().await.is_ok());
+        out.message(None, &[b"does not"]);
+        let since = Instant::now();
+        assert!(out.ready().await.is_err());
+        assert_eq!(since.elapsed(), SSE_TAKE_MAX);
     }
 }

@@ -11,6 +11,7 @@ const HEARTBEAT: &str = "SELECT instance_id, connections, capacity, state, lag_m
     FROM heartbeat($1, $2, $3, $4, $5, make_interval(secs => $6))";
 const FORGET: &str = "SELECT forget_instances($1, make_interval(secs => $2))";
 const TELL: &str = "SELECT tell_presence($1, $2, $3)";
+const TOLD: &str = "SELECT session_id FROM presence WHERE instance_id = $1";
 const ELSEWHERE: &str = "SELECT session_id, marks FROM presence \
     WHERE session_id = ANY($1) AND instance_id = ANY($2)";
 
@@ -80,6 +81,15 @@ impl Store {
         let marks: Vec<Option<String>> =
             told.iter().map(|(_, marks)| marks.as_ref().map(literal)).collect();
         self.query(TELL, &[&instance, &sessions, &marks]).await.map(|_| ())
+    }
+
+    /// Where somebody is present on this instance, as far as the others were told.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn presence_told(&self, instance: &str) -> Result<Vec<SessionId>, StoreError> {
+        let rows = self.query(TOLD, &[&instance]).await?;
+        rows.iter().map(|row| Ok(SessionId(column(row, 0)?))).collect()
     }
 
     /// Who is present on the `others`, in those of these sessions that anybody follows there.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use super::rows::column;
 use super::{Store, StoreError};
 use crate::domain::{SessionId, Timestamp};
-use crate::limits::LOAD_ALIVE;
+use crate::limits::{INSTANCE_ALIVE, LOAD_ALIVE};
 
 const TELL: &str =
     "SELECT instance_id, cpu, delivery FROM tell_load($1, $2, $3, make_interval(secs => $4))";
-/// By sessions_scheduled; presence by the session's part of its key.
+/// By sessions_scheduled; presence by the session's part of its key, of instances that live.
 const SCHEDULED: &str = "SELECT s.session_id, s.starts_at, s.expected_participants, \
-    (SELECT count(DISTINCT mark) FROM presence p, unnest(p.marks) mark WHERE p.session_id = s.session_id) \
+    (SELECT count(DISTINCT mark) FROM presence p, unnest(p.marks) mark WHERE p.session_id = s.session_id \
+     AND p.instance_id IN (SELECT instance_id FROM instances WHERE seen_at > now() - make_interval(secs => $4))) \
     FROM sessions s WHERE s.starts_at BETWEEN now() - make_interval(secs => $1) AND now() + make_interval(secs => $2) \
     AND s.state <> 'ended' AND s.expected_participants > 0 ORDER BY s.starts_at, s.session_id LIMIT $3";
 /// One page, newest first, by sessions_newest. Only what an operator has to know: no token, no question, no answer.
@@ -106,7 +107,8 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Scheduled>, StoreError> {
         let (late, ahead) = (late.as_secs_f64(), ahead.as_secs_f64());
-        let rows = self.query(SCHEDULED, &[&late, &ahead, &limit]).await?;
+        let rows =
+            self.query(SCHEDULED, &[&late, &ahead, &limit, &INSTANCE_ALIVE.as_secs_f64()]).await?;
         rows.iter()
             .map(|row| {
                 Ok(Scheduled {

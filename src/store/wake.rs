@@ -28,9 +28,9 @@ const NOTIFY: &str = "SELECT pg_notify('plenum', $1)";
 /// Instead of a list that would be too long: look at everything.
 const EVERYTHING: &str = "*";
 
-/// What other instances are to be told. Cheap to clone.
+/// What other instances are to be told; by default nothing. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Hints(Arc<Inner>);
+pub struct Hints(Option<Arc<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -49,13 +49,20 @@ pub enum Hint {
 }
 
 impl Hints {
+    /// They are told whatever is noted, once [`Hints::send`] runs.
+    #[must_use]
+    pub fn told() -> Self {
+        Self(Some(Arc::default()))
+    }
+
     /// Notes that a session has a new event. Never waits.
     pub fn mark(&self, session: SessionId, seq: Seq) {
-        let mut dirty = self.0.dirty.lock();
+        let Some(inner) = &self.0 else { return };
+        let mut dirty = inner.dirty.lock();
         let newest = dirty.entry(session).or_insert(seq);
         *newest = (*newest).max(seq);
         drop(dirty);
-        self.0.wake.notify_one();
+        inner.wake.notify_one();
     }
 
     /// Sends what was noted, at most once per [`HINTS_EVERY`] and [`HINTS_OTHERS`] that listen, as `others` counts them: every
@@ -66,14 +73,15 @@ impl Hints {
         drain: Drain,
         others: impl Fn() -> usize + Send + 'static,
     ) {
+        let Some(inner) = self.0 else { return };
         let mut link: Option<Link> = None;
         loop {
             tokio::select! {
                 biased;
                 () = drain.reached(Phase::Stopping) => return,
-                () = self.0.wake.notified() => {}
+                () = inner.wake.notified() => {}
             }
-            let dirty = std::mem::take(&mut *self.0.dirty.lock());
+            let dirty = std::mem::take(&mut *inner.dirty.lock());
             let listening = others();
             if !dirty.is_empty() && listening > 0 {
                 // A hint that cannot be sent is not sent later: the poll has been there by then.

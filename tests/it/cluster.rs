@@ -135,3 +135,29 @@ async fn a_lost_hint_costs_no_more_than_one_poll() {
         assert_eq!(far.event("session.updated").await["seq"], seq);
     }
 }
+
+/// Instances of a later release may log what this one has never heard of: it hands it on, and goes on.
+#[tokio::test]
+async fn an_event_of_an_unknown_kind_is_handed_on() {
+    let room = Room::open().await;
+    let other = Session::create(&room.api, json!({"title": "Other"})).await;
+    let (mut guest, mut host, mut elsewhere) =
+        (room.guest().await, room.host().await, other.guest_at(&room.server).await);
+    let later = format!(
+        "WITH head AS (UPDATE session_head SET last_seq = last_seq + 1 WHERE session_id = '{0}' RETURNING last_seq)
+         INSERT INTO event_log (session_id, seq, at, kind, results_hidden, data)
+         SELECT '{0}', last_seq, clock_timestamp(), 'session.moved', false, '{{\"to\":1}}' FROM head",
+        room.id
+    );
+    room.db.sql().await.batch_execute(&later).await.unwrap();
+    other.retitle("still heard of").await;
+    elsewhere.event("session.updated").await;
+    for client in [&mut guest, &mut host] {
+        assert_eq!(client.event("session.moved").await["data"], json!({"to": 1}));
+    }
+    let poll = room.choice(2).await;
+    assert_eq!(guest.cast(poll, pick(0)).await["type"], "ack");
+    host.results(poll, 1).await;
+    let log = room.log(&room.presenter).await;
+    assert_eq!(log[0]["kind"], "session.moved");
+}

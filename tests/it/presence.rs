@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 
-/// The next presence that says so many.
+/// Waits for the next presence that says so many; those before it are done with.
 async fn present(guest: &mut Guest, count: i64) {
     let what = format!("presence of {count}");
-    guest.take(&what, |m| m["type"] == "presence" && m["participants"] == count).await;
+    let told = async {
+        while guest.take(&what, |m| m["type"] == "presence").await["participants"] != count {}
+    };
+    within(SOON, &what, told).await;
 }
 
 #[tokio::test]
@@ -79,6 +82,20 @@ async fn participants_of_a_killed_instance_are_not_counted_for_long() {
     present(&mut host, 2).await;
     second.kill9();
     present(&mut host, 1).await;
+}
+
+/// Nor those of its predecessor by an instance that is there again under the same name.
+#[tokio::test]
+async fn participants_of_a_process_that_died_are_not_counted_for_its_successor() {
+    const SAME: [&str; 2] = ["--instance-id", "same"];
+    let room = Room::open().await;
+    let mut second = Server::with(&room.db, &SAME).await;
+    let mut host = room.host().await;
+    let _there = room.guest_at(&second).await;
+    present(&mut host, 1).await;
+    second.kill9();
+    let _successor = Server::with(&room.db, &SAME).await;
+    present(&mut host, 0).await;
 }
 
 /// A new epoch ends what an instance shows, and whoever was there may come back to another one.

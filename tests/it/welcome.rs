@@ -205,3 +205,21 @@ async fn get_events_pages_through_the_log() {
         problem(&answer, 400, "bad_request");
     }
 }
+
+/// A scheduled session becomes live by time alone, without an event.
+#[tokio::test]
+async fn who_comes_after_the_start_is_told_that_it_is_live() {
+    let room = Room::open().await;
+    let soon = r#"SELECT to_char(now() AT TIME ZONE 'UTC' + interval '2 s', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#;
+    let starts_at: String = room.db.sql().await.query_one(soon, &[]).await.unwrap().get(0);
+    let session =
+        Session::create(&room.api, json!({"title": "Soon", "starts_at": starts_at})).await;
+    let _stays = session.guest_at(&room.server).await;
+    let state = async || {
+        let joined = room.api.post("/v1/join", None, Some(&json!({"code": session.code}))).await;
+        joined.unwrap().json()["session"]["state"].clone()
+    };
+    assert_eq!(state().await, "scheduled");
+    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    assert_eq!(state().await, "live");
+}

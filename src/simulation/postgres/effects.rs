@@ -224,6 +224,11 @@ fn at_once(world: &World, statement: Statement, params: &Params) -> Rows {
             });
             wanted.map(|((_, session), marks)| row![*session, marks.clone()]).collect()
         }
+        Statement::PresenceTold => {
+            let here: String = params.get(0);
+            let told = tables.presence.keys().filter(|(instance, _)| *instance == here);
+            told.map(|(_, session)| row![*session]).collect()
+        }
         Statement::Cast
         | Statement::Open
         | Statement::Close

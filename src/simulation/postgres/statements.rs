@@ -21,6 +21,7 @@ pub(super) enum Statement {
     Goodbye,
     TellPresence,
     Presence,
+    PresenceTold,
     Notify,
     Open,
     Close,
@@ -28,7 +29,7 @@ pub(super) enum Statement {
 }
 
 /// What only one statement holds.
-const MARKS: [(&str, Statement); 18] = [
+const MARKS: [(&str, Statement); 19] = [
     ("FROM cast_votes(", Statement::Cast),
     ("-- The visible state of a session", Statement::Snapshot),
     ("-- What is new in the sessions", Statement::Tail),
@@ -43,6 +44,7 @@ const MARKS: [(&str, Statement); 18] = [
     ("SELECT forget_instances(", Statement::Goodbye),
     ("SELECT tell_presence(", Statement::TellPresence),
     ("SELECT session_id, marks FROM presence", Statement::Presence),
+    ("SELECT session_id FROM presence", Statement::PresenceTold),
     ("SELECT pg_notify(", Statement::Notify),
     ("FROM open_poll(", Statement::Open),
     ("FROM close_poll(", Statement::Close),
@@ -79,7 +81,7 @@ impl Statement {
             Self::Tail => vec![Type::UUID_ARRAY, Type::INT8_ARRAY, Type::INT8],
             Self::Replay => vec![Type::UUID, Type::INT8, Type::INT8, Type::INT8_ARRAY, Type::INT8],
             Self::MyVotes => vec![Type::UUID, Type::UUID],
-            Self::Code | Self::Notify => vec![Type::TEXT],
+            Self::Code | Self::Notify | Self::PresenceTold => vec![Type::TEXT],
             Self::Polls => vec![Type::UUID, Type::BOOL],
             Self::Settle => {
                 vec![Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT, Type::BOOL]
@@ -126,7 +128,7 @@ impl Statement {
             Self::Resume => vec![Type::INT8, Type::INT8, Type::TEXT],
             Self::MyVotes => vec![Type::INT4, Type::TEXT, Type::INT2_ARRAY],
             Self::Session => vec![Type::TEXT, Type::INT8, Type::BYTEA],
-            Self::Code => vec![Type::UUID],
+            Self::Code | Self::PresenceTold => vec![Type::UUID],
             Self::Polls => vec![Type::TEXT],
             Self::Settle => vec![Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT, Type::BOOL],
             Self::Heartbeat => vec![Type::TEXT, Type::INT4, Type::INT4, Type::TEXT, Type::INT4],
