@@ -329,7 +329,7 @@ async fn open(
 /// Has the edge's forecast made, with what this instance knows of who is here.
 fn foresee(edge: &Arc<Edge>) {
     let feed = edge.feed.clone();
-    let present: Present = Arc::new(move |session| feed.participants(session));
+    let present: Present = Arc::new(move |session| feed.participants_known(session));
     let sight = (edge.drain.clone(), edge.metrics.clone());
     let weigh = edge.forecast.clone().run(edge.cluster.clone(), edge.store.clone(), sight, present);
     edge.drain.spawn_vital("forecast", weigh);

@@ -74,9 +74,9 @@ pub const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(500);
 pub const READ_BYTES: usize = 4 * 1024;
 /// Reads from one socket per wake, so that one busy client does not starve the rest of its worker.
 pub const READS_PER_WAKE_MAX: usize = 8;
-/// Frames of one message. A message is one frame in practice; this ends endless empty fragments.
-pub const FRAGMENTS_MAX: usize = 128;
-/// Control frames in a row without a message or a pause: picked by eye, generous against any honest client.
+/// Empty fragments of one message; the others are bounded by its length. A message is one frame in practice.
+pub const EMPTY_FRAGMENTS_MAX: usize = 128;
+/// Control frames and empty fragments in a row without a message or a pause: picked by eye, generous against any honest client.
 pub const FRAMES_PER_MESSAGE_MAX: usize = 256;
 /// Between two pings of the server.
 pub const PING_EVERY: Duration = Duration::from_secs(25);
@@ -116,6 +116,11 @@ pub const CHECK_BEAT_EVERY: Duration = Duration::from_millis(500);
 
 /// Votes in one batch: the database takes about 10 ms for so many, and larger batches gain nothing.
 pub const BATCH_VOTES_MAX: usize = 1_000;
+/// Votes of one participant in one poll that a lane keeps back, since a batch has one of each: more than an honest client sends
+/// before it is answered.
+pub const KEPT_BACK_OF_ONE_MAX: usize = 64;
+/// Votes that a lane keeps back in all: each batch looks at them again.
+pub const KEPT_BACK_MAX: usize = 4 * BATCH_VOTES_MAX;
 /// Votes waiting in one lane. At 10 ms a batch the last of them waits some 300 ms.
 pub const LANE_VOTES_MAX: usize = 32 * BATCH_VOTES_MAX;
 /// A vote that would wait longer than this for its answer is refused with `overloaded` instead: what is accepted is

@@ -270,7 +270,9 @@ impl State {
         !self.blocked
             && self.queue.is_empty()
             && self.subscription.as_ref().is_some_and(|(_, cursor)| {
-                cursor.next == run.from && run.first_event.is_none_or(|first| first > cursor.floor)
+                cursor.next == run.from
+                    && run.first_event.is_none_or(|first| first > cursor.floor)
+                    && (!run.presence || run.from >= cursor.presence_from)
             })
     }
 

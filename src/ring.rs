@@ -46,15 +46,24 @@ pub struct Cursor {
     pub next: u64,
     /// Events up to this one are known to the subscriber already.
     pub floor: Seq,
+    /// Of presence, only frames from here on: what is older is no news to somebody who came later.
+    pub presence_from: u64,
     /// A presence frame has been delivered.
     pub seen_presence: bool,
 }
 
 impl Cursor {
-    /// Whether the subscriber gets this frame; notes that it did.
-    fn wants(&mut self, content: Content) -> bool {
+    /// Goes on at `next` of a ring whose newest frame is before `head`, knowing all up to `floor`.
+    #[must_use]
+    pub const fn new(next: u64, floor: Seq, head: u64) -> Self {
+        Self { next, floor, presence_from: head, seen_presence: false }
+    }
+
+    /// Whether the subscriber gets the frame at `index`; notes that it did.
+    fn wants(&mut self, index: u64, content: Content) -> bool {
         match content {
             Content::Event { seq, .. } => seq > self.floor,
+            Content::Presence { .. } if index < self.presence_from => false,
             Content::Presence { moved } => {
                 let wanted = moved || !self.seen_presence;
                 self.seen_presence = true;
@@ -164,7 +173,7 @@ impl Ring {
     #[must_use]
     pub fn cursor_after(&self, seq: Seq) -> Option<Cursor> {
         let frames = self.frames.read();
-        let cursor = |next| Some(Cursor { next, floor: seq, seen_presence: false });
+        let cursor = |next| Some(Cursor::new(next, seq, frames.head()));
         if seq >= frames.last {
             return cursor(frames.head());
         }
@@ -196,7 +205,7 @@ impl Ring {
         while out.len() < max {
             let Some(frame) = frames.get(cursor.next) else { break };
             cursor.next += 1;
-            if cursor.wants(frame.content) {
+            if cursor.wants(cursor.next - 1, frame.content) {
                 out.push_back(frame.bytes.clone());
             }
         }
@@ -212,7 +221,7 @@ impl Ring {
         frames.reach(cursor)?;
         while let Some(frame) = frames.get(cursor.next) {
             cursor.next += 1;
-            if cursor.wants(frame.content) {
+            if cursor.wants(cursor.next - 1, frame.content) {
                 return Ok(Some(frame.clone()));
             }
         }

@@ -77,6 +77,9 @@ BEGIN
     IF _patch ? 'expected_participants' THEN
         _new.expected_participants := (_patch->>'expected_participants')::int;
     END IF;
+    IF _patch ? 'starts_at' AND _new.state = 'scheduled' AND coalesce(_new.starts_at <= clock_timestamp(), true) THEN
+        _new.state := 'live'; -- nothing is ahead any more
+    END IF;
     IF _patch ? 'state' THEN _new.state := _patch->>'state'; END IF;
     IF _new IS NOT DISTINCT FROM _old THEN
         RETURN ROW('unchanged', session_json(_old), NULL, NULL, NULL, NULL, NULL)::change;

@@ -135,10 +135,11 @@ BEGIN
                 WHEN v.id = i.id THEN 1
                 WHEN v.id IS NOT NULL AND p.n IS NOT NULL THEN 2
                 WHEN p.n IS NULL OR p.state = 'draft' THEN 5
+                WHEN i.kind <> (p.kind = 'rating')::int OR i.top >= p.size OR i.width > p.max_choices THEN 6
                 WHEN s.state = 'ended' THEN 4
-                WHEN p.state <> 'open' THEN 3
-                ELSE 6 END)::smallint AS verdict
-            FROM unnest(_session, _poll, _participant, _id) WITH ORDINALITY i(session_id, poll, participant, id, nth)
+                ELSE 3 END)::smallint AS verdict
+            FROM unnest(_session, _poll, _participant, _id, _kind, _top, _width) WITH ORDINALITY
+                 i(session_id, poll, participant, id, kind, top, width, nth)
             LEFT JOIN votes v ON v.session_id = i.session_id AND v.poll = i.poll AND v.participant = i.participant
             LEFT JOIN vote_batches b ON b.session_id = v.session_id AND b.batch = v.batch AND b.poll = v.poll
             LEFT JOIN polls p ON p.session_id = i.session_id AND p.n = i.poll

@@ -35,9 +35,13 @@ enum Elsewhere {
 }
 
 impl Attendance {
+    /// Somebody takes their place in the ring, past every number in it: the next one has to come, though it has not moved.
+    pub(super) fn expect_news(&mut self) {
+        self.newcomers = true;
+    }
+
     /// A stream opens; `None`: a presenter's, who is not counted but wants to know.
     pub(super) fn enter(&mut self, participant: Option<ParticipantId>) {
-        self.newcomers = true;
         match participant {
             Some(participant) => {
                 *self.here.entry(mark(participant)).or_default() += 1;
@@ -170,9 +174,11 @@ mod tests {
     fn a_number_is_news_when_it_moved_and_to_those_who_have_had_none() {
         let mut attendance = Attendance::default();
         attendance.enter(None);
+        attendance.expect_news();
         assert_eq!(attendance.take_news(), Some((0, true)));
         assert_eq!(attendance.take_news(), None);
         attendance.enter(None);
+        attendance.expect_news();
         assert_eq!(attendance.take_news(), Some((0, false)));
         attendance.enter(Some(ParticipantId(Uuid::from_u128(1))));
         assert_eq!(attendance.shown(), 0);

@@ -277,3 +277,18 @@ fn participants_never_see_a_count_that_is_hidden_from_them() {
         }
     }
 }
+
+/// The second between two numbers may fall into a replay.
+#[tokio::test]
+async fn who_came_back_gets_a_number_although_one_was_sent_during_the_replay() {
+    let watched = Watched::new(SessionId(Uuid::nil()), "epoch".into(), empty(), 1);
+    assert!(watched.enter(None));
+    watched.begin(Audience::Presenters, &[], "").unwrap();
+    assert!(watched.publish_presence());
+    let seq = watched.seq();
+    let mut cursor = watched.splice(Audience::Presenters, seq).unwrap();
+    assert!(watched.publish_presence(), "it has not moved, but somebody has had none");
+    let ring = &watched.channel(Audience::Presenters).ring;
+    assert!(ring.next(&mut cursor).unwrap().is_some());
+    assert!(ring.next(&mut cursor).unwrap().is_none());
+}

@@ -19,6 +19,7 @@ mod tailer;
 mod turn;
 mod watched;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -210,7 +211,9 @@ impl Feed {
         let epoch: Arc<str> = snapshot.epoch.as_str().into();
         let live = LiveState::from(snapshot);
         self.0.codes.insert(live.session.code.clone(), session);
-        Ok(Arc::new(Watched::new(session, epoch, live, self.0.hub.shards())))
+        let watched = Arc::new(Watched::new(session, epoch, live, self.0.hub.shards()));
+        self.hear_of(&watched).await;
+        Ok(watched)
     }
 
     /// Whose code this is; asks the database unless the session is watched here.
@@ -264,9 +267,32 @@ impl Feed {
         });
     }
 
-    /// Distinct participants with a stream on any instance.
+    /// Distinct participants with a stream on any instance, of each of these sessions that has any. Asks the database about
+    /// those that nobody follows here, where there are other instances.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn participants(
+        &self,
+        sessions: &[SessionId],
+    ) -> Result<HashMap<SessionId, usize>, StoreError> {
+        let (mut known, mut unknown) = (HashMap::new(), Vec::new());
+        for session in sessions {
+            match self.watched(*session) {
+                Some(watched) => drop(known.insert(*session, watched.participants())),
+                None => unknown.push(*session),
+            }
+        }
+        let others = self.others();
+        if !(unknown.is_empty() || others.is_empty()) {
+            known.extend(self.0.store.present(&unknown, &others).await?);
+        }
+        Ok(known)
+    }
+
+    /// As [`Feed::participants`], of one session and as far as it is known here.
     #[must_use]
-    pub fn participants(&self, session: SessionId) -> usize {
+    pub fn participants_known(&self, session: SessionId) -> usize {
         self.watched(session).map_or(0, |watched| watched.participants())
     }
 

@@ -58,7 +58,25 @@ struct Told {
 }
 
 impl Feed {
-    fn others(&self) -> Vec<String> {
+    /// Hears who follows a session elsewhere that is watched here from now on; where that fails, with the next exchange.
+    pub(super) async fn hear_of(&self, watched: &Watched) {
+        let others = self.others();
+        if others.is_empty() {
+            return;
+        }
+        match self.0.store.presence_of(&[watched.id], &others).await {
+            // Whoever came a moment ago has not been told of: not yet known is not nobody.
+            Ok(told) if told.is_empty() => {}
+            Ok(told) => {
+                watched
+                    .set_elsewhere(Some(told.into_iter().flat_map(|(_, marks)| marks).collect()));
+            }
+            Err(error) => tracing::warn!(error = ?error, "presence not heard of"),
+        }
+    }
+
+    /// The names of the other instances that live.
+    pub(super) fn others(&self) -> Vec<String> {
         let me = &self.0.instance_id;
         self.0
             .instances

@@ -275,7 +275,7 @@ impl Feed {
             target.ready().await?;
             mutation!("replay_without_splice", {
                 let next = watched.channel(*audience).ring.head();
-                return Ok(Cursor { next, floor: from, seen_presence: false });
+                return Ok(Cursor::new(next, from, next));
             });
         }
         Err(FollowError::Lagging)

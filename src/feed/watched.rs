@@ -267,8 +267,9 @@ impl Watched {
             return None;
         }
         let seq = state.live.seq;
-        let cursor =
-            Cursor { next: self.channel(audience).ring.head(), floor: seq, seen_presence: false };
+        let head = self.channel(audience).ring.head();
+        let cursor = Cursor::new(head, seq, head);
+        state.attendance.expect_news();
         let shown = state.attendance.shown();
         let key = (seq, shown, state.live.session.state_at(Timestamp::now()));
         if audience == Audience::Participants
@@ -299,11 +300,10 @@ impl Watched {
     /// Where a subscriber that knows everything up to `seq` goes on; otherwise what has to be read from the log first:
     /// up to which event, and the newest results of each poll.
     pub(super) fn splice(&self, audience: Audience, seq: Seq) -> Result<Cursor, (Seq, Vec<i64>)> {
-        let state = self.state.lock(); // nothing is published meanwhile
-        self.channel(audience)
-            .ring
-            .cursor_after(seq)
-            .ok_or_else(|| (state.live.seq, state.live.results_seqs()))
+        let mut state = self.state.lock(); // nothing is published meanwhile
+        let cursor = self.channel(audience).ring.cursor_after(seq);
+        state.attendance.expect_news();
+        cursor.ok_or_else(|| (state.live.seq, state.live.results_seqs()))
     }
 
     /// Notes that results are sent at `at`; `false` where that is known already.

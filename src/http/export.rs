@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use serde_json::json;
 
 use super::respond::{self, Answered, Body, BrokenOff};
-use super::{body, token};
+use super::{body, sessions, token};
 use crate::domain::{Seq, SessionId};
 use crate::store::export::StoredVote;
 use crate::store::reads::SessionRow;
@@ -55,7 +55,7 @@ pub(super) async fn export(
             return Err(Fault { field: Some("format"), ..fault });
         }
     };
-    let participants = edge.feed.participants(session);
+    let participants = sessions::present(edge, session).await?;
     let join_url = edge.feed.join_url(&row.session.code);
     let shown = outbound::session(&row.session, participants, row.last_seq, &join_url);
     let export = Export::begin(edge.store.clone(), &row, &shown, format).await?;

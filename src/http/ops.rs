@@ -10,7 +10,7 @@ use super::respond::{self, Body};
 use crate::cluster::imbalance;
 use crate::limits::READY_WAIT_MAX;
 use crate::mutation::mutation;
-use crate::wire::outbound;
+use crate::wire::{Code, Fault, outbound};
 use crate::ws::Edge;
 
 /// 200 while the process runs. Never depends on the database: a restart would add a storm to its troubles.
@@ -20,23 +20,24 @@ pub(super) fn live() -> Response<Body> {
 
 /// 200 where new clients are welcome.
 pub(super) async fn ready(edge: &Edge) -> Response<Body> {
-    let mut reasons = Vec::new();
+    let mut reasons: Vec<(Code, &str)> = Vec::new();
     let standing = edge.standing();
     mutation!("ready_while_leaving", return respond::json(200, "{}"));
     if standing.leaving {
-        reasons.push("draining");
+        reasons.push((Code::Draining, "draining"));
     }
     if standing.full {
-        reasons.push("full");
+        reasons.push((Code::Overloaded, "full"));
     }
     if !matches!(timeout(READY_WAIT_MAX, edge.store.ping()).await, Ok(Ok(()))) {
-        reasons.push("database unavailable");
+        reasons.push((Code::DatabaseUnavailable, "data out of reach"));
     }
-    if reasons.is_empty() {
+    let Some((code, _)) = reasons.first() else {
         let free = standing.free_percent();
         return respond::json(200, json!({ "status": "ready", "free_percent": free }).to_string());
-    }
-    respond::json(503, json!({ "status": "not ready", "reasons": reasons }).to_string())
+    };
+    let why: Vec<&str> = reasons.iter().map(|(_, why)| *why).collect();
+    respond::problem(&Fault::new(*code, format!("not ready: {}", why.join(", "))), None)
 }
 
 pub(super) fn metrics(edge: &Edge) -> Response<Body> {
@@ -70,7 +71,11 @@ pub(super) fn cluster(edge: &Edge) -> Response<Body> {
 pub(super) fn forecast(edge: &Edge) -> Response<Body> {
     match edge.forecast.report() {
         Some(report) => respond::json(200, outbound::json(&report)),
-        None => respond::json(503, r#"{"status":"nothing is known yet"}"#),
+        None => {
+            let soon =
+                Fault::new(Code::Overloaded, "nothing is known yet; ask again in some seconds");
+            respond::problem(&soon, None)
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn create(edge: &Edge, request: &mut Request<Incoming>) -> Answ
         let change = edge.store.create_session(&new).await?;
         // Of a hundred million codes, eight random ones taken means that drawing again will do.
         if change.outcome != Outcome::CodesTaken {
-            let mut shown = shown(edge, &stored(change.body.as_deref())?, Seq(0));
+            let mut shown = shown(edge, &stored(change.body.as_deref())?, Seq(0), 0);
             if let Some(fields) = shown.as_object_mut() {
                 fields.insert("presenter_token".into(), json!(presenter_token));
             }
@@ -66,9 +66,12 @@ pub(super) async fn list(edge: &Edge, request: &Request<Incoming>) -> Answered {
     let mut sessions = edge.store.sessions(after, limit + 1).await?;
     let more = i64::try_from(sessions.len()).is_ok_and(|count| count > limit);
     sessions.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut page = json!({
-        "sessions": sessions.iter().map(|(session, last_seq)| shown(edge, session, *last_seq)).collect::<Vec<_>>(),
-    });
+    let ids: Vec<SessionId> = sessions.iter().map(|(session, _)| session.id).collect();
+    let present = edge.feed.participants(&ids).await?;
+    let show = |(session, last_seq): &(Session, Seq)| {
+        shown(edge, session, *last_seq, present.get(&session.id).copied().unwrap_or(0))
+    };
+    let mut page = json!({ "sessions": sessions.iter().map(show).collect::<Vec<_>>() });
     if let (true, Some((last, _)), Some(fields)) = (more, sessions.last(), page.as_object_mut()) {
         fields.insert("next_cursor".into(), json!(cursor(last.created_at, last.id)));
     }
@@ -80,7 +83,8 @@ pub(super) async fn get(edge: &Edge, request: &Request<Incoming>, id: SessionId)
         Caller::Presenter(row) => row,
         Caller::Participant(_) => Box::new(edge.store.session(id).await?.ok_or_else(missing)?),
     };
-    Ok(respond::json(200, shown(edge, &row.session, row.last_seq).to_string()))
+    let present = present(edge, id).await?;
+    Ok(respond::json(200, shown(edge, &row.session, row.last_seq, present).to_string()))
 }
 
 pub(super) async fn patch(edge: &Edge, request: &mut Request<Incoming>, id: SessionId) -> Answered {
@@ -107,7 +111,8 @@ pub(super) async fn patch(edge: &Edge, request: &mut Request<Incoming>, id: Sess
     let change = edge.store.patch_session(id, &outbound::json(&patch)).await?;
     let last_seq = change.event.as_ref().map_or(row.last_seq, |event| event.seq);
     let body = done(edge, change).await?;
-    Ok(respond::json(200, shown(edge, &stored(body.as_deref())?, last_seq).to_string()))
+    let present = present(edge, id).await?;
+    Ok(respond::json(200, shown(edge, &stored(body.as_deref())?, last_seq, present).to_string()))
 }
 
 pub(super) async fn delete(edge: &Edge, request: &Request<Incoming>, id: SessionId) -> Answered {
@@ -148,8 +153,12 @@ pub(super) fn missing() -> Fault {
     Fault::new(Code::NotFound, "there is no such session or poll")
 }
 
-fn shown(edge: &Edge, session: &Session, last_seq: Seq) -> serde_json::Value {
-    let participants = edge.feed.participants(session.id);
+/// Distinct participants with a stream on any instance.
+pub(super) async fn present(edge: &Edge, session: SessionId) -> Result<usize, StoreError> {
+    Ok(edge.feed.participants(&[session]).await?.remove(&session).unwrap_or(0))
+}
+
+fn shown(edge: &Edge, session: &Session, last_seq: Seq, participants: usize) -> serde_json::Value {
     outbound::session(session, participants, last_seq, &edge.feed.join_url(&session.code))
 }
 

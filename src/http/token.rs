@@ -2,6 +2,7 @@
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
+use super::sessions;
 use crate::auth::{self, Token};
 use crate::domain::{Audience, ParticipantId, SessionId};
 use crate::store::reads::SessionRow;
@@ -32,7 +33,8 @@ fn invalid() -> Fault {
 
 /// The text after `Bearer`.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let header = std::str::from_utf8(headers.get(AUTHORIZATION)?.as_bytes()).ok()?;
+    let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -76,7 +78,7 @@ pub(super) async fn caller(
 /// Who calls, where only the presenter may.
 ///
 /// # Errors
-/// As [`caller`]; `forbidden` for participants.
+/// As [`caller`]; `forbidden` for participants, `not_found` where their session is gone.
 pub(super) async fn presenter(
     edge: &Edge,
     headers: &HeaderMap,
@@ -84,6 +86,9 @@ pub(super) async fn presenter(
 ) -> Result<Box<SessionRow>, Fault> {
     match caller(edge, bearer(headers), session).await? {
         Caller::Presenter(row) => Ok(row),
+        Caller::Participant(_) if edge.store.session(session).await?.is_none() => {
+            Err(sessions::missing())
+        }
         Caller::Participant(_) => {
             Err(Fault::new(Code::Forbidden, "only the presenter may do that"))
         }

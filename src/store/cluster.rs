@@ -12,6 +12,8 @@ const HEARTBEAT: &str = "SELECT instance_id, connections, capacity, state, lag_m
 const FORGET: &str = "SELECT forget_instances($1, make_interval(secs => $2))";
 const TELL: &str = "SELECT tell_presence($1, $2, $3)";
 const TOLD: &str = "SELECT session_id FROM presence WHERE instance_id = $1";
+const PRESENT: &str = "SELECT session_id, count(DISTINCT mark) FROM presence p, unnest(p.marks) mark \
+    WHERE session_id = ANY($1) AND instance_id = ANY($2) GROUP BY 1";
 const ELSEWHERE: &str = "SELECT session_id, marks FROM presence \
     WHERE session_id = ANY($1) AND instance_id = ANY($2)";
 
@@ -90,6 +92,25 @@ impl Store {
     pub async fn presence_told(&self, instance: &str) -> Result<Vec<SessionId>, StoreError> {
         let rows = self.query(TOLD, &[&instance]).await?;
         rows.iter().map(|row| Ok(SessionId(column(row, 0)?))).collect()
+    }
+
+    /// How many distinct participants are present on the `others`, in each of these sessions that has any.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn present(
+        &self,
+        sessions: &[SessionId],
+        others: &[String],
+    ) -> Result<Vec<(SessionId, usize)>, StoreError> {
+        let sessions: Vec<Uuid> = sessions.iter().map(|session| session.0).collect();
+        let rows = self.query(PRESENT, &[&sessions, &others]).await?;
+        rows.iter()
+            .map(|row| {
+                let count = usize::try_from(column::<i64>(row, 1)?).unwrap_or(0);
+                Ok((SessionId(column(row, 0)?), count))
+            })
+            .collect()
     }
 
     /// Who is present on the `others`, in those of these sessions that anybody follows there.

@@ -12,12 +12,12 @@ use super::Waiting;
 use super::commit::Committer;
 use crate::domain::{ParticipantId, PollNumber, SessionId, Verdict};
 use crate::drain::{Drain, Phase};
-use crate::limits::{BATCH_VOTES_MAX, OVERLOADED_WAIT_MIN};
+use crate::limits::{BATCH_VOTES_MAX, KEPT_BACK_MAX, KEPT_BACK_OF_ONE_MAX, OVERLOADED_WAIT_MIN};
 use crate::metrics::Metrics;
 
 pub(super) struct Batcher {
     inbox: mpsc::Receiver<Waiting>,
-    /// Kept back from the batch before: at most as many as that had.
+    /// Kept back from the batch before; at most [`KEPT_BACK_MAX`].
     kept_back: Vec<Waiting>,
     drain: Drain,
     metrics: Arc<Metrics>,
@@ -26,14 +26,14 @@ pub(super) struct Batcher {
 type Place = (SessionId, PollNumber, ParticipantId);
 
 /// A batch that is being put together. It holds one vote of each participant in each poll: the function could not tell a
-/// repeat from the vote that it repeats. One more of each is kept back for the next batch. Who sends a third meanwhile is told
-/// to come again, so that nobody's repeats take the place of others' votes.
+/// repeat from the vote that it repeats. Some more of each are kept back for the next batches, and beyond that they are told to
+/// come again, so that nobody's repeats take the place of others' votes.
 #[derive(Default)]
 struct Batch {
     votes: Vec<Waiting>,
     kept_back: Vec<Waiting>,
-    /// Whose votes it holds, and whether another one of theirs is kept back.
-    places: HashMap<Place, bool>,
+    /// Whose votes it holds, and how many more of theirs are kept back.
+    places: HashMap<Place, usize>,
 }
 
 impl Batch {
@@ -42,14 +42,16 @@ impl Batch {
         let vote = &waiting.vote;
         match self.places.entry((vote.session, vote.poll, vote.participant)) {
             Entry::Vacant(place) => {
-                place.insert(false);
+                place.insert(0);
                 self.votes.push(waiting);
             }
-            Entry::Occupied(mut another) if !another.get() => {
-                another.insert(true);
+            Entry::Occupied(mut more) => {
+                if *more.get() >= KEPT_BACK_OF_ONE_MAX || self.kept_back.len() >= KEPT_BACK_MAX {
+                    return Some(waiting);
+                }
+                *more.get_mut() += 1;
                 self.kept_back.push(waiting);
             }
-            Entry::Occupied(_) => return Some(waiting),
         }
         None
     }
@@ -166,6 +168,7 @@ mod tests {
             (batcher.next_batch().await.unwrap(), batcher.next_batch().await.unwrap());
         assert_eq!((first.len(), second.len()), (BATCH_VOTES_MAX, BATCH_VOTES_MAX / 2 + 2));
         assert_eq!(of_others(&first) + of_others(&second), BATCH_VOTES_MAX / 2 * 3);
+        assert_eq!(batcher.kept_back.len(), KEPT_BACK_OF_ONE_MAX);
         let (told, waits) = (put_off.0.lock().len(), metrics.queue_depth.get());
         assert_eq!(usize::try_from(waits).unwrap(), batcher.kept_back.len());
         assert_eq!(

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Close;
-use crate::limits::{FRAGMENTS_MAX, FRAMES_PER_MESSAGE_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{EMPTY_FRAGMENTS_MAX, FRAMES_PER_MESSAGE_MAX, MESSAGE_BYTES_MAX};
 use crate::mutation::mutation;
 
 const CONTINUATION: u8 = 0x0;
@@ -43,7 +43,10 @@ pub struct Decoder {
     held: Vec<u8>,
     /// Payloads of a message whose last fragment has not come yet.
     fragments: Vec<u8>,
-    fragment_count: usize,
+    /// Such a message has begun.
+    is_fragmented: bool,
+    empty_fragments: usize,
+    /// Those that bring no byte of a message nearer.
     frames_since_message: usize,
 }
 
@@ -110,7 +113,7 @@ impl Decoder {
         payload: &mut [u8],
         each: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Close> {
-        self.frames_since_message += 1;
+        self.frames_since_message += usize::from(header.opcode >= CLOSE || payload.is_empty());
         if self.frames_since_message > FRAMES_PER_MESSAGE_MAX {
             return Err(Close::TooMany);
         }
@@ -121,10 +124,10 @@ impl Decoder {
             }
         );
         match header.opcode {
-            TEXT if self.fragment_count > 0 => Err(Close::Protocol),
+            TEXT if self.is_fragmented => Err(Close::Protocol),
             TEXT if header.fin => self.message(payload, each),
             TEXT | CONTINUATION => self.fragment(header, payload, each),
-            BINARY if self.fragment_count > 0 => Err(Close::Protocol),
+            BINARY if self.is_fragmented => Err(Close::Protocol),
             BINARY => Ok(each(Incoming::Binary)),
             PING => Ok(each(Incoming::Ping(payload))),
             PONG => Ok(each(Incoming::Pong)),
@@ -138,19 +141,21 @@ impl Decoder {
         payload: &[u8],
         each: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Close> {
-        if header.opcode == CONTINUATION && self.fragment_count == 0 {
+        if header.opcode == CONTINUATION && !self.is_fragmented {
             mutation!("continues_nothing", return self.message(&mut payload.to_vec(), each));
             return Err(Close::Protocol);
         }
-        self.fragment_count += 1;
-        if self.fragment_count > FRAGMENTS_MAX {
+        // Those with a payload are bounded by its length.
+        self.empty_fragments += usize::from(payload.is_empty());
+        if self.empty_fragments > EMPTY_FRAGMENTS_MAX {
             return Err(Close::TooLarge);
         }
+        self.is_fragmented = true;
         self.fragments.extend_from_slice(payload);
         if !header.fin {
             return Ok(ControlFlow::Continue(()));
         }
-        self.fragment_count = 0;
+        (self.is_fragmented, self.empty_fragments) = (false, 0);
         let mut message = std::mem::take(&mut self.fragments);
         self.message(&mut message, each)
     }

@@ -84,7 +84,7 @@ fn a_message_has_at_most_its_limit_however_it_is_cut_into_fragments() {
     let fragments = [client_frame(0x01, whole.as_bytes()), client_frame(0x80, b"x")].concat();
     check(&fragments, &[], Err(Close::TooLarge));
     let empty: Vec<u8> = std::iter::once(client_frame(0x01, b""))
-        .chain((0..FRAGMENTS_MAX).map(|_| client_frame(0x00, b"")))
+        .chain((0..EMPTY_FRAGMENTS_MAX).map(|_| client_frame(0x00, b"")))
         .flatten()
         .collect();
     check(&empty, &[], Err(Close::TooLarge));

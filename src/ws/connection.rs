@@ -79,14 +79,19 @@ async fn enter(
     from: IpAddr,
 ) -> Result<(Decoder, Reader), Ended> {
     let mut decoder = Decoder::default();
-    let hello = match timeout(HELLO_WAIT_MAX, hello(outbox, &mut decoder, early)).await {
+    let heard = tokio::select! {
+        heard = timeout(HELLO_WAIT_MAX, hello(outbox, &mut decoder, early)) => heard,
+        // Who has nothing here yet loses nothing by going at once.
+        () = edge.drain.reached(Phase::Draining) => {
+            outbox.send(frame::text(&[outbound::bye(0).as_bytes()]));
+            return Err(Some(Close::GoingAway));
+        }
+    };
+    let hello = match heard {
         Ok(ControlFlow::Continue(hello)) => hello,
         Ok(ControlFlow::Break(ended)) => return Err(ended),
         Err(_) => return Err(Some(Close::NoHello)),
     };
-    if edge.drain.phase() >= Phase::Draining {
-        return Err(Some(Close::GoingAway));
-    }
     let joined = admit(edge, outbox, hello, from).await?;
     Ok((decoder, Reader::new(joined, &edge.rules)))
 }

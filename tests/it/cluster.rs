@@ -97,8 +97,10 @@ async fn instances_wake_each_other() {
     let second =
         Server::with(&room.db, &[&SELDOM[..], &["--instance-id", "second"]].concat()).await;
     let mut far = room.guest_at(&second).await;
-    // Who knows of no other instance has nobody to wake.
+    // Who knows of no other instance has nobody to wake, and for counts nobody who follows the session there.
     lists(&room.server, &["first", "second"]).await;
+    let mut near = room.host().await;
+    near.take("the other one", |m| m["type"] == "presence" && m["participants"] == 1).await;
     let begin = std::time::Instant::now();
     for round in 0..5 {
         let poll = room.choice(2).await;

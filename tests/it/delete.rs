@@ -6,6 +6,7 @@ use crate::support::*;
 async fn a_deleted_session_is_gone_from_every_table() {
     let room = Room::open().await;
     let kept = Session::create(&room.api, json!({"title": "Kept"})).await;
+    let token = room.join().await.token;
     for session in [&room.session, &kept] {
         let poll = session.choice(2).await;
         let mut guest = session.guest_at(&room.server).await;
@@ -36,6 +37,10 @@ async fn a_deleted_session_is_gone_from_every_table() {
     .await;
     assert!(left(&kept.id).await.iter().any(|(table, count)| table == "votes" && *count == 1));
     kept.check_counts(&room.db).await;
+    for token in [&room.presenter, &token] {
+        let answer = room.call("PATCH", "", token, json!({"title": "x"})).await;
+        assert!([401, 404].contains(&answer.status), "{}", answer.text());
+    }
 }
 
 #[tokio::test]

@@ -172,6 +172,8 @@ async fn guessing_codes_is_stopped_for_one_address_only() {
     let closed = Guest::try_hello(&room.server.base(), hello).await;
     assert_eq!(closed.unwrap_err(), Some(4429));
     assert_eq!(room.get("", &member.token).await.status, 200);
+    assert_eq!(join(&room.api, Some(&member.token), &room.code).await.status, 200);
+    problem(&join(&room.api, Some(&member.token), &unknown(501)).await, 429, "rate_limited");
     assert_eq!(room.resume(&member.token, 0).await.id, member.id);
     let neighbour: IpAddr = "127.0.0.2".parse().unwrap();
     let mut socket = Socket::connect_from(&room.server.base(), neighbour).await.unwrap();

@@ -143,6 +143,20 @@ async fn a_draining_instance_is_not_ready_and_takes_nobody_in() {
     assert!(answered || stored <= 1);
 }
 
+/// Nobody has anything here before hello, but every connection is told, and none keeps the instance from ending.
+#[tokio::test]
+async fn who_has_not_said_hello_is_sent_away_at_once() {
+    let mut room = Room::with(&["--drain-seconds", "0"]).await;
+    let mut silent = RawSocket::connect(&room.server).await;
+    let begin = Instant::now();
+    room.server.signal(Signal::TERM);
+    assert_eq!(silent.message("bye").await["reason"], "draining");
+    assert_eq!(silent.close_code().await, Some(1001));
+    drop(silent);
+    assert_eq!(room.server.exited(10).await.code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
 #[tokio::test]
 async fn readyz_tells_about_the_database_and_livez_does_not() {
     let db = TestDb::fresh().await;
@@ -152,6 +166,10 @@ async fn readyz_tells_about_the_database_and_livez_does_not() {
         let begin = Instant::now();
         let answer = server.ops_get("/readyz").await;
         assert!(begin.elapsed() < Duration::from_millis(1500), "{:?}", begin.elapsed());
+        if answer.status == 503 {
+            problem(&answer, 503, "database_unavailable");
+            assert!(answer.headers.contains_key("retry-after"));
+        }
         (answer.status, answer.body.len())
     };
     for outage in [Proxy::freeze, Proxy::refuse] {

@@ -84,6 +84,56 @@ async fn participants_of_a_killed_instance_are_not_counted_for_long() {
     present(&mut host, 1).await;
 }
 
+/// Also by an instance that nobody follows the session on.
+#[tokio::test]
+async fn every_instance_knows_how_many_are_there() {
+    let room = Room::open().await;
+    let second = Server::start(&room.db).await;
+    let mut host = room.host().await;
+    let _guests = room.guests_at(&room.server, 2).await;
+    present(&mut host, 2).await;
+    let there = room.by(&second);
+    eventually(5, "both are counted", async || {
+        let session = there.get("", &room.presenter).await.json();
+        let list = there.api.get("/v1/sessions", None).await.unwrap().json();
+        (session["participants"] == 2 && list["sessions"][0]["participants"] == 2).then_some(())
+    })
+    .await;
+    let first = room.guest_at(&second).await;
+    assert_eq!(
+        first.welcome["session"]["participants"], 3,
+        "the others are known from the first on"
+    );
+}
+
+/// Whoever comes back gets the newest number once, and none that was sent meanwhile.
+#[tokio::test]
+async fn a_resumed_stream_gets_one_number_and_the_newest() {
+    let room = Room::open().await;
+    let mut host = room.host().await;
+    let gone = room.guest().await;
+    present(&mut host, 1).await;
+    let mut others = Vec::new();
+    for count in 2..=4 {
+        room.retitle(&format!("{count}")).await;
+        others.push(room.guest().await);
+        present(&mut host, count).await;
+    }
+    let mut back = room.resume(&gone.token, 0).await;
+    let since = Instant::now();
+    let first = back.take("presence", |m| m["type"] == "presence").await;
+    assert_eq!(first["participants"], 4);
+    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    assert!(
+        tokio::time::timeout(
+            Duration::from_millis(900),
+            back.take("another", |m| m["type"] == "presence")
+        )
+        .await
+        .is_err()
+    );
+}
+
 /// Nor those of its predecessor by an instance that is there again under the same name.
 #[tokio::test]
 async fn participants_of_a_process_that_died_are_not_counted_for_its_successor() {

@@ -65,6 +65,7 @@ async fn a_wrong_method_comes_before_size_token_and_body_and_names_the_right_one
         ("POST", room.path("/stream"), vec!["GET"]),
         ("POST", room.path("/export"), vec!["GET"]),
         ("POST", "/v1/openapi.json".to_owned(), vec!["GET"]),
+        ("POST", "/v1/asyncapi.json".to_owned(), vec!["GET"]),
         ("POST", "/v1/ws".to_owned(), vec!["GET"]),
     ] {
         let answer = send(&room, method, &path, None, &too_large()).await;
@@ -175,6 +176,10 @@ async fn the_body_comes_before_existence_and_state() {
             .await;
     problem(&answer, 409, "poll_not_draft");
     room.close_poll(open).await;
+    for answer in [json!({"choices": []}), json!({"choices": [9]}), json!({"rating": 1})] {
+        let cast = room.cast(&member.token, &fresh_id(), open, answer).await;
+        problem(&cast, 422, "unprocessable");
+    }
     let vote = json!({"id": "x", "poll": open, "answer": pick(0)}).to_string();
     let answer =
         send(&room, "POST", &room.path("/votes"), Some(&member.token), vote.as_bytes()).await;

@@ -131,6 +131,28 @@ async fn with_an_api_key_only_its_holder_creates_and_lists() {
     problem(&server.api.get(&path, right).await.unwrap(), 401, "invalid_token");
 }
 
+/// A key is any text, and a header any bytes.
+#[tokio::test]
+async fn an_api_key_need_not_be_ascii() {
+    let db = TestDb::fresh().await;
+    let server = Server::plain(&["--database-url", &db.url(), "--api-key", "schlüssel"]).await;
+    let list = "GET /v1/sessions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer schlüssel\r\n\r\n";
+    assert_eq!(exchange(server.listen, list).await.status, 200);
+}
+
+/// Without a time ahead nothing is scheduled.
+#[tokio::test]
+async fn taking_the_start_away_makes_a_session_live() {
+    let room = Room::open().await;
+    for starts_at in [Value::Null, json!("2001-01-01T00:00:00Z")] {
+        let body = json!({"title": "Later", "starts_at": "2099-12-31T23:30:00Z"});
+        let session = Session::create(&room.api, body).await;
+        assert_eq!(session.get("", &session.presenter).await.json()["state"], "scheduled");
+        let patched = session.present("PATCH", "", json!({"starts_at": starts_at})).await;
+        assert_eq!(patched["state"], "live", "{patched}");
+    }
+}
+
 #[tokio::test]
 async fn listing_by_pages_shows_every_session_once() {
     let room = Room::open().await;
