@@ -5,37 +5,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-root=$PWD
-plenum=${PLENUM:-$PWD/${CARGO_TARGET_DIR:-target}/debug/plenum}
-work=$(mktemp -d)
-chmod 755 "$work"
-server=
-finish() {
-    local status=$?
-    cd "$root"
-    [ -z "$server" ] || { kill -KILL "$server" && wait "$server"; } 2>/dev/null || true
-    [ ! -d "$work/postgres/data" ] || scripts/postgres.sh stop "$work/postgres" || true
-    [ "$status" -eq 0 ] || { echo 'restore: FAILED' >&2 && tail -n 10 "$work"/*.log >&2; }
-    rm -rf "$work"
-    exit "$status"
-}
-trap finish EXIT
+export PLENUM=${PLENUM:-$PWD/${CARGO_TARGET_DIR:-target}/debug/plenum}
+. scripts/scratch.sh restore
 PATH=$(scripts/postgres.sh bin):$PATH
 
-serve() {
-    local line=
-    rm -f "$work/pipe" && mkfifo "$work/pipe"
-    "$plenum" serve --database-url "$1" --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log json --drain-seconds 0 2>"$work/pipe" &
-    server=$!
-    exec 3<"$work/pipe"
-    until [[ $line == *'"message":"ready"'* ]]; do
-        read -r -t 60 -u 3 line
-        printf '%s\n' "$line" >>"$work/server.log"
-    done
-    cat <&3 >>"$work/server.log" &
-    base=http://$(sed -n 's/.*"listen":"\([^"]*\)".*/\1/p' <<<"$line")
-}
-stop() { kill -TERM "$server" && wait "$server" && server=; }
 field() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p"; }
 as() { curl -fsS -H "Authorization: Bearer $1" "${@:2}"; }
 vote() {
@@ -52,7 +25,7 @@ export PLENUM_DATABASE_URL
 port=${PLENUM_DATABASE_URL#*127.0.0.1:}
 port=${port%%/*}
 export PGHOST=127.0.0.1 PGPORT=$port PGUSER=plenum
-serve "$PLENUM_DATABASE_URL"
+start_server --database-url "$PLENUM_DATABASE_URL"
 created=$(curl -fsS "$base/v1/sessions" -d '{"title":"Kept"}')
 session=$(field id <<<"$created") presenter=$(field presenter_token <<<"$created") code=$(field code <<<"$created")
 as "$presenter" -o /dev/null "$base/v1/sessions/$session/polls" -d '{"kind":"choice","question":"?","options":["a","b"]}'
@@ -66,24 +39,24 @@ popd >/dev/null
 vote # after the backup: in the old history alone
 before=$(as "$presenter" "$base/v1/sessions/$session" | sed -n 's/.*"last_seq":\([0-9]*\).*/\1/p')
 old=$(welcome "" | field epoch)
-stop
+stop_server
 
 pushd "$work" >/dev/null
 tail -n +2 "$work/commands.sh" | bash -euo pipefail >/dev/null
 popd >/dev/null
-serve "${PLENUM_DATABASE_URL/\/plenum\?/\/restored?}"
+start_server --database-url "${PLENUM_DATABASE_URL/\/plenum\?/\/restored?}"
 results=$(as "$presenter" "$base/v1/sessions/$session/polls/1/results")
-grep -q '"votes":2' <<<"$results" || { echo "restore: not the votes of the backup: $results" >&2 && exit 1; }
+grep -q '"votes":2' <<<"$results" || fail "not the votes of the backup: $results"
 back=$(welcome "?after=$before")
-grep -q '"resumed":false' <<<"$back" || { echo "restore: a client of the old history went on: $back" >&2 && exit 1; }
+grep -q '"resumed":false' <<<"$back" || fail "a client of the old history went on: $back"
 new=$(field epoch <<<"$back")
-[ "${new:-$old}" != "$old" ] || { echo "restore: the epoch did not change: $new" >&2 && exit 1; }
+[ "${new:-$old}" != "$old" ] || fail "the epoch did not change: $new"
 vote
 results=$(as "$presenter" "$base/v1/sessions/$session/polls/1/results")
-grep -q '"votes":3' <<<"$results" || { echo "restore: it does not go on: $results" >&2 && exit 1; }
+grep -q '"votes":3' <<<"$results" || fail "it does not go on: $results"
 
 # What operators do with data, by its own block, with a session that is there.
-mkdir "$work/programs" && ln -s "$plenum" "$work/programs/plenum"
+mkdir "$work/programs" && ln -s "$PLENUM" "$work/programs/plenum"
 scripts/runbook.sh admin | sed "s/SESSION/$session/" >"$work/admin.sh"
 export PLENUM_DATABASE_URL=${PLENUM_DATABASE_URL/\/plenum\?/\/restored?}
 pushd "$work" >/dev/null
@@ -91,6 +64,6 @@ PATH=$work/programs:$PATH bash -euo pipefail admin.sh
 [ "$(wc -l <session.csv)" -eq 4 ] || { echo 'restore: not a line for each vote' >&2 && cat session.csv >&2 && exit 1; }
 popd >/dev/null
 gone=$(curl -s -o /dev/null -w '%{http_code}' "$base/v1/sessions/$session" -H "Authorization: Bearer $presenter")
-case $gone in 401 | 404) ;; *) echo "restore: an erased session answers $gone" >&2 && exit 1 ;; esac
-stop
+case $gone in 401 | 404) ;; *) fail "an erased session answers $gone" ;; esac
+stop_server
 echo 'restore: the votes of the backup are there, clients of the old history get the snapshot, voting goes on; sessions are listed, exported, erased'

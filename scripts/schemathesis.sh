@@ -12,43 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seed=${SEED:-1} examples=${EXAMPLES:-15}
 tool='schemathesis==4.32.5'
 venv=$PWD/target/schemathesis
-work=$(mktemp -d)
-chmod 755 "$work" # PostgreSQL runs as another user where this runs as root
-server_pid=
-
-finish() {
-    local status=$?
-    if [ -n "$server_pid" ]; then
-        kill -TERM "$server_pid" 2>/dev/null || true
-        wait "$server_pid" || status=$?
-    fi
-    if [ "$status" -ne 0 ]; then
-        echo "schemathesis: FAILED" >&2
-        [ ! -f "$work/server.log" ] || tail -n 20 "$work/server.log" | sed 's/^/  server.log: /' >&2
-    fi
-    rm -rf "$work"
-    exit "$status"
-}
-trap finish EXIT
-
-# Starts the server and reads its log until it says where it listens; from then on the log goes to a file.
-start_server() {
-    local binary=${CARGO_TARGET_DIR:-target}/debug/plenum line=
-    mkfifo "$work/log"
-    "$binary" serve --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --data-dir "$work/data" --log json --drain-seconds 0 \
-        --api-key "$1" >"$work/server.out" 2>"$work/log" &
-    server_pid=$!
-    exec 3<"$work/log"
-    until [[ $line == *'"message":"ready"'* ]]; do
-        read -r -t 120 -u 3 line || {
-            echo "schemathesis: the server did not get ready" >&2
-            exit 1
-        }
-        printf '%s\n' "$line" >>"$work/server.log"
-    done
-    cat <&3 >>"$work/server.log" &
-    base=http://$(sed -n 's/.*"listen":"\([^"]*\)".*/\1/p' <<<"$line")
-}
+. scripts/scratch.sh schemathesis
 
 # POST with a token and a body; prints the answer.
 post() { curl -sS --fail-with-body -X POST -H "Authorization: Bearer $2" -H 'Content-Type: application/json' -d "$3" "$base$1"; }
@@ -78,7 +42,7 @@ run() {
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "$tool"
 }
-start_server an-operators-key-for-this-run
+start_server --data-dir "$work/data" --api-key an-operators-key-for-this-run
 session=$(post /v1/sessions an-operators-key-for-this-run '{"title":"Held to its word"}')
 id=$(field id <<<"$session") presenter=$(field presenter_token <<<"$session")
 post "/v1/sessions/$id/polls" "$presenter" '{"kind":"choice","question":"Yes?","options":["yes","no"]}' >"$work/poll"

@@ -10,19 +10,7 @@ if ! command -v systemd-analyze >/dev/null 2>&1 || ! command -v systemd-socket-a
     exit 0
 fi
 plenum=$PWD/${CARGO_TARGET_DIR:-target}/debug/plenum
-work=$(mktemp -d)
-chmod 755 "$work"
-server=
-finish() {
-    local status=$?
-    [ -z "$server" ] || { kill -KILL "$server" && wait "$server"; } 2>/dev/null || true
-    [ ! -d "$work/postgres/data" ] || scripts/postgres.sh stop "$work/postgres" || true
-    [ "$status" -eq 0 ] || { echo 'systemd: FAILED' >&2 && tail -n 10 "$work"/*.log >&2; }
-    rm -rf "$work"
-    exit "$status"
-}
-trap finish EXIT
-fail() { echo "systemd: $*" >&2 && exit 1; }
+. scripts/scratch.sh systemd
 
 # The executable is not installed here, and verify wants one.
 mkdir "$work/units" "$work/units/plenum.socket.d"
