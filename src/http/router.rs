@@ -36,6 +36,7 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/join", &["POST"]),
     ("/v1/ws", &["GET"]),
     ("/v1/openapi.json", &["GET"]),
+    ("/v1/asyncapi.json", &["GET"]),
 ];
 
 /// Pages, and what goes with them, are no part of the API.
@@ -144,6 +145,7 @@ async fn dispatch(
         ("/v1/join", _) => join::join(edge, request, from).await,
         ("/v1/ws", _) => upgrade(edge, request, from, Purpose::Session),
         ("/v1/openapi.json", _) => Ok(respond::json(200, OPENAPI)),
+        ("/v1/asyncapi.json", _) => Ok(respond::json(200, ASYNCAPI)),
         ("/livez", _) => Ok(ops::live()),
         ("/readyz", _) => Ok(ops::ready(edge).await),
         ("/metrics", _) => Ok(ops::metrics(edge)),
@@ -158,6 +160,8 @@ async fn dispatch(
 }
 
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
+/// Refers to schemas as `./openapi.json#…`, so the two stand beside each other, in the tree as under `/v1`.
+const ASYNCAPI: &[u8] = include_bytes!("asyncapi.json");
 
 fn find(table: &'static [(&str, &[&str])], path: &str) -> Option<Found> {
     table.iter().find_map(|&(route, methods)| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::support::*;
 
 /// Every route of the protocol, and what it takes. The document and the server must both agree.
-const ROUTES: [(&str, &[&str]); 15] = [
+const ROUTES: [(&str, &[&str]); 16] = [
     ("/v1/sessions", &["GET", "POST"]),
     ("/v1/sessions/{id}", &["DELETE", "GET", "PATCH"]),
     ("/v1/sessions/{id}/polls", &["GET", "POST"]),
@@ -20,6 +20,7 @@ const ROUTES: [(&str, &[&str]); 15] = [
     ("/v1/sessions/{id}/export", &["GET"]),
     ("/v1/ws", &["GET"]),
     ("/v1/openapi.json", &["GET"]),
+    ("/v1/asyncapi.json", &["GET"]),
     ("/v1/sessions/{id}/nothing", &[]),
 ];
 
