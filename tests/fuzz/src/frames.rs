@@ -1,7 +1,7 @@
 //! RFC 6455 read a second time, slowly: a whole stream of a client's bytes at once, nothing in place, no state between calls.
 //! Also writes a client's frames, right and wrong ones. Called by `targets/frames.rs`.
 
-use plenum::limits::{FRAGMENTS_MAX, FRAMES_PER_MESSAGE_MAX, MESSAGE_BYTES_MAX};
+use plenum::limits::{EMPTY_FRAGMENTS_MAX, FRAMES_PER_MESSAGE_MAX, MESSAGE_BYTES_MAX};
 use plenum::wire::Close;
 
 use crate::Input;
@@ -79,7 +79,7 @@ pub fn read(mut bytes: &[u8]) -> (Vec<Said>, Result<(), Close>) {
             Err(close) => return (said, Err(close)),
         };
         bytes = &bytes[frame.bytes..];
-        without_message += 1;
+        without_message += usize::from(frame.opcode >= 8 || frame.payload.is_empty());
         if without_message > FRAMES_PER_MESSAGE_MAX {
             return (said, Err(Close::TooMany));
         }
@@ -88,10 +88,10 @@ pub fn read(mut bytes: &[u8]) -> (Vec<Said>, Result<(), Close>) {
             (0 | 1, _) => {
                 let (mut text, mut count) = parts.take().unwrap_or_default();
                 text.extend(&frame.payload);
-                count += 1;
+                count += usize::from(frame.payload.is_empty());
                 match (frame.fin, std::str::from_utf8(&text)) {
                     // A message in one frame is no fragment.
-                    _ if count > FRAGMENTS_MAX => Some(Close::TooLarge),
+                    _ if count > EMPTY_FRAGMENTS_MAX => Some(Close::TooLarge),
                     (false, _) => {
                         parts = Some((text, count));
                         None
