@@ -28,7 +28,7 @@ const STEADY_MS = 5_000;
 export class Plenum {
   #server; #code; #session; #token; #storage; #WebSocket; #fetch; #key;
   #state = beginning(); #listeners = new Set(); #told = true;
-  #outbox = null; #line = null; #sent = new Set(); #proven = false;
+  #outbox = null; #line = null; #sent = new Map(); #proven = false;
   #running = false; #tries = 0; #misses = 0; #worked = 'websocket'; #heartbeat = 25_000; #heardAt = 0;
   #timers = new Map(); #undo = [];
 
@@ -251,14 +251,15 @@ export class Plenum {
     if (this.#state.connection !== 'open' || !this.#line) return;
     for (const { id, poll, answer } of this.#outbox.waiting) {
       if (this.#sent.has(id)) continue;
-      this.#sent.add(id);
+      this.#sent.set(id, { id, poll, answer });
       this.#line.vote({ id, poll, answer });
       this.#after('verdict', VERDICT_MS, () => this.#outbox.waiting.length > 0 && this.#lost(1006));
     }
   }
 
   #verdict(id, changes) {
-    const vote = this.#outbox.byId(id);
+    // Another tab's vote in the same poll may have taken its place here meanwhile: the one that counts has it back.
+    const vote = this.#outbox.byId(id) ?? (changes.state === 'counted' ? this.#sent.get(id) : undefined);
     this.#sent.delete(id);
     if (!vote) return;
     this.#keep({ ...vote, ...changes });
@@ -273,7 +274,7 @@ export class Plenum {
       this.#after('again', wait * (1 + Math.random()), () => this.#flush());
       return;
     }
-    const vote = this.#outbox.byId(id);
+    const vote = this.#outbox.byId(id) ?? this.#sent.get(id);
     this.#verdict(id, { state: 'refused', code });
     if (vote && answer) this.#set({ myVotes: { ...this.#state.myVotes, [vote.poll]: answer } });
   }

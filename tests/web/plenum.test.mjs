@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { memory } from '../../src/web/client/outbox.js';
+import { Outbox, memory } from '../../src/web/client/outbox.js';
 import { Plenum } from '../../src/web/plenum.js';
 import { Wire, client, poll, session, settled, stoppedClock } from './support.mjs';
 
@@ -100,6 +100,27 @@ test('"again" sends it again, after the time that was asked for; every other err
   assert.notEqual(other.id, id);
   Wire.last.say({ type: 'error', id: other.id, code: 'already_voted', message: 'no', answer: { choices: [1] } });
   assert.deepEqual(plenum.state.myVotes[1], { choices: [1] });
+});
+
+test('a vote that counts is shown though another tab has put its own in its place', async () => {
+  const page = new EventTarget(); // as a browser's window is
+  const { addEventListener, removeEventListener } = globalThis;
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  globalThis.removeEventListener = page.removeEventListener.bind(page);
+  for (const answered of ['before', 'after']) {
+    const storage = memory();
+    const plenum = client({ storage });
+    Wire.last.welcome();
+    const { id } = plenum.vote(1, { choices: [1] });
+    const other = { id: 'of-another-tab', poll: 1, answer: { choices: [0] }, state: answered === 'before' ? 'refused' : 'sending' };
+    new Outbox(storage, 's-1').put(other);
+    page.dispatchEvent(Object.assign(new Event('storage'), { key: 'plenum:s-1:vote:1' }));
+    Wire.last.say({ type: 'ack', id, poll: 1, seq: 6, repeat: false });
+    assert.deepEqual(plenum.state.myVotes[1], { choices: [1] }, answered);
+    assert.deepEqual([plenum.state.votes[1].id, plenum.state.votes[1].state], [id, 'counted']);
+    plenum.stop();
+  }
+  Object.assign(globalThis, { addEventListener, removeEventListener });
 });
 
 test('a vote without any answer ends the connection, not the vote', async () => {
