@@ -5,6 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::domain::ParticipantId;
 
+/// Instances tell each other once in one exchange, so the second one knows who was there when a session was first watched here;
+/// a hall comes in within some seconds.
+const ASKED_MIN: u8 = 3;
+
 /// Participants of one session, each by mark, and whether presenters are with them.
 #[derive(Debug, Default)]
 pub(super) struct Attendance {
@@ -14,6 +18,8 @@ pub(super) struct Attendance {
     hosts: usize,
     /// Those with a stream on other instances.
     elsewhere: Elsewhere,
+    /// How often nobody was found there, up to [`ASKED_MIN`].
+    asked: u8,
     /// Who is here has changed since the other instances were told.
     untold: bool,
     /// The number that clients were sent last.
@@ -25,7 +31,7 @@ pub(super) struct Attendance {
 /// What is known of other instances.
 #[derive(Debug, Default)]
 enum Elsewhere {
-    /// They were not asked yet.
+    /// They were not asked often enough yet: who came there a moment ago has not been told of.
     #[default]
     Unknown,
     /// Nobody has a stream open there.
@@ -111,7 +117,14 @@ impl Attendance {
 
     /// Who is on other instances; `None`: nobody, not even a presenter.
     pub(super) fn set_elsewhere(&mut self, marks: Option<HashSet<i64>>) {
-        self.elsewhere = marks.map_or(Elsewhere::Nobody, Elsewhere::Some);
+        self.elsewhere = match marks {
+            Some(marks) => Elsewhere::Some(marks),
+            None if self.asked < ASKED_MIN => {
+                self.asked += 1;
+                Elsewhere::Unknown
+            }
+            None => Elsewhere::Nobody,
+        };
     }
 
     /// The number to send now, and whether it moved; `None` where everybody has it.
@@ -163,6 +176,10 @@ mod tests {
         attendance.leave(None);
         assert_eq!(attendance.take_untold(false), Some(None));
         assert_eq!(attendance.take_untold(true), None, "there is nothing to say again");
+        for _ in 0..ASKED_MIN {
+            attendance.set_elsewhere(None);
+            assert!(attendance.is_followed_elsewhere(), "others may not have been told yet");
+        }
         attendance.set_elsewhere(None);
         assert!(!attendance.is_followed_elsewhere());
         attendance.set_elsewhere(Some(HashSet::new()));

@@ -76,8 +76,8 @@ async fn results_are_hinted_only_where_somebody_follows_the_session() {
     has_company(&room.server).await;
     let mut here = room.guest().await;
     let poll = room.choice(2).await;
-    // From the next exchange of presence on it is known that nobody is there.
-    tokio::time::sleep(2 * PRESENCE_EVERY).await;
+    // After some exchanges of presence it is known that nobody is there.
+    tokio::time::sleep(6 * PRESENCE_EVERY).await;
     let heard = async || second.metric_or_0("plenum_hints_received_total", &[]).await;
     let before = heard().await;
     here.cast(poll, pick(0)).await;
