@@ -81,6 +81,7 @@ struct Parameters {
 /// What one part of a round showed.
 struct Seen {
     delivery: Histogram<u64>,
+    ack: Histogram<u64>,
     /// Of the server, per second.
     cpu: Option<f64>,
     attempts_per_second: f64,
@@ -91,11 +92,35 @@ struct Seen {
 struct Tally {
     flood: Option<Flood>,
     delivery: Histogram<u64>,
+    ack: Histogram<u64>,
 }
 
 impl Tally {
     fn of(flood: Option<Flood>) -> Result<Tally, Failure> {
-        Ok(Tally { flood, delivery: new_histogram()? })
+        Ok(Tally { flood, delivery: new_histogram()?, ack: new_histogram()? })
+    }
+
+    fn add(&mut self, seen: &Seen) -> Result<(), Failure> {
+        let told = |error: hdrhistogram::AdditionError| Failure::told(error.to_string());
+        self.delivery.add(&seen.delivery).map_err(told)?;
+        self.ack.add(&seen.ack).map_err(told)
+    }
+
+    /// Notes what others had beside it; how late an event was is returned, in milliseconds.
+    fn note(&self, stage: &mut Stage<'_>) -> f64 {
+        let [delivery, ack] =
+            [&self.delivery, &self.ack].map(|times| millis(times.value_at_quantile(0.95)));
+        let name = self.flood.map_or("in peace", Flood::name);
+        let (key, beside) = match self.flood {
+            Some(flood) => (flood.key(), format!("Beside {}:", flood.name())),
+            None => ("calm", "In peace:".to_owned()),
+        };
+        let label = format!("{beside} event to client, p95");
+        stage.sheet.figure(&format!("{key}_p95_ms"), &label, "ms", delivery);
+        let label = format!("{beside} ack, p95");
+        stage.sheet.figure(&format!("{key}_ack_p95_ms"), &label, "ms", ack);
+        stage.done(&format!("{name}: p95 {delivery:.1} ms, of acks {ack:.1}"));
+        delivery
     }
 }
 
@@ -108,7 +133,7 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
         let mut calm_cpu = None;
         for tally in &mut tallies {
             let seen = part(stage, &asked, tally.flood).await?;
-            tally.delivery.add(&seen.delivery).map_err(|error| Failure::told(error.to_string()))?;
+            tally.add(&seen)?;
             match tally.flood {
                 Some(flood) => note_costs(stage, flood, &seen, calm_cpu),
                 None => calm_cpu = seen.cpu,
@@ -117,13 +142,7 @@ pub(super) async fn run(stage: &mut Stage<'_>) -> Result<(), Failure> {
     }
     let mut worst: f64 = 0.0;
     for tally in &tallies {
-        let p95 = millis(tally.delivery.value_at_quantile(0.95));
-        let (key, label) = match tally.flood {
-            Some(flood) => (flood.key(), format!("Beside {}: event to client, p95", flood.name())),
-            None => ("calm", "Event to client in peace, p95".to_owned()),
-        };
-        stage.sheet.figure(&format!("{key}_p95_ms"), &label, "ms", p95);
-        stage.done(&format!("{}: p95 {p95:.1} ms", tally.flood.map_or("in peace", Flood::name)));
+        let p95 = tally.note(stage);
         worst = worst.max(tally.flood.map_or(0.0, |_| p95));
     }
     let label = "Event to client beside the worst of them, p95";
@@ -174,11 +193,14 @@ async fn part(
     let voting = votes::cast(&ready.hall, timetable, Arc::clone(&stage.meter));
     let (_, spent) = stage.measured(voting).await?;
     let made = attempts.load(Ordering::Relaxed) - before;
+    // Before the last counts: they may wait for their turn, a tenth of a second after those before, as in peace. And before
+    // the crowd leaves, which keeps this process busy more than the server.
+    let times = stage.meter.take()?;
     crowd.shutdown().await;
     votes::close(stage, ready, u64::from(asked.votes), Losses::None).await?;
-    let times = stage.meter.take()?;
     Ok(Seen {
         delivery: times.delivery,
+        ack: times.ack,
         cpu: spent.server_cpu.map(|cpu| cpu / spent.seconds),
         attempts_per_second: made as f64 / spent.seconds,
     })
