@@ -80,7 +80,7 @@ pub struct Flags {
     /// instance where a stream is refused with 503
     #[arg(long, env = "PLENUM_REBALANCE")]
     rebalance: bool,
-    /// Origins that may open a WebSocket, separated by commas; left out, any
+    /// Origins whose pages may connect, join and vote, separated by commas; left out, any
     #[arg(long, env = "PLENUM_ALLOWED_ORIGIN", value_name = "ORIGINS")]
     allowed_origin: Option<String>,
     /// Messages that one connection may send at once

@@ -3,6 +3,7 @@
 
 mod body;
 mod check;
+mod cors;
 mod events;
 pub(crate) mod export;
 #[cfg(fuzzing)]

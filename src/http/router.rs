@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::respond::{self, Answered, Body};
 use super::trace::{TRACEPARENT, Trace};
 use super::{
-    Door, body, check, events, export, join, ops, pages, polls, qr, sessions, stream, votes,
+    Door, body, check, cors, events, export, join, ops, pages, polls, qr, sessions, stream, votes,
 };
 use crate::domain::{PollNumber, SessionId};
 use crate::wire::{Code, Fault};
@@ -86,10 +86,16 @@ pub(super) async fn answer(
         Door::Operations => &[OPS_ROUTES],
     };
     let path = request.uri().path();
-    let (route, answered) = match tables.iter().find_map(|table| find(table, path)) {
+    let found = tables.iter().find_map(|table| find(table, path));
+    let visitor = found
+        .as_ref()
+        .and_then(|found| cors::Visitor::of(&edge.rules, found.route, &method, request.headers()));
+    let asked = |found: &Found| visitor.as_ref()?.preflight(found.methods);
+    let (route, answered) = match found {
         None => ("none", Err(Fault::new(Code::NotFound, "there is nothing at this address"))),
         Some(found) if !found.methods.contains(&method.as_str()) => {
-            (found.route, Ok(wrong_method(found.methods)))
+            let refused = || wrong_method(found.methods);
+            (found.route, Ok(asked(&found).unwrap_or_else(refused)))
         }
         Some(found) if body::is_too_large(&request) => (found.route, Err(body::too_large())),
         Some(found) => {
@@ -101,6 +107,9 @@ pub(super) async fn answer(
     };
     let mut response = answered.unwrap_or_else(|fault| respond::problem(&fault, None));
     body::discard(&mut request).await;
+    if let Some(visitor) = visitor {
+        visitor.mark(response.headers_mut());
+    }
     let status = response.status();
     let labels = [route, method_label(&method), status.as_str()];
     edge.metrics.requests.with_label_values(&labels).observe(began.elapsed().as_secs_f64());

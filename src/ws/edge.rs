@@ -91,6 +91,13 @@ impl Rules {
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
+
+    /// Whether pages of this origin may connect.
+    #[must_use]
+    pub fn admits(&self, origin: &[u8]) -> bool {
+        let same = |known: &String| known.as_bytes().eq_ignore_ascii_case(origin);
+        self.allowed_origins.is_empty() || self.allowed_origins.iter().any(same)
+    }
 }
 
 /// An open stream; counted until it is dropped.

@@ -16,7 +16,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::edge::Edge;
+use super::edge::{Edge, Rules};
 use super::{check, connection};
 
 const SUBPROTOCOL: &str = "polling.v1";
@@ -55,7 +55,7 @@ pub fn upgrade(
     from: IpAddr,
     purpose: Purpose,
 ) -> Result<Response<Empty<Bytes>>, Refused> {
-    fit(request.headers(), &edge.rules.allowed_origins)?;
+    fit(request.headers(), &edge.rules)?;
     if edge.drain.refuses_streams() {
         return Err(Refused::Draining);
     }
@@ -90,7 +90,7 @@ async fn bare(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
     Some((parts.io.into_inner(), parts.read_buf))
 }
 
-fn fit(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Refused> {
+fn fit(headers: &HeaderMap, rules: &Rules) -> Result<(), Refused> {
     let has =
         |name, token: &str| tokens(headers, name).any(|given| given.eq_ignore_ascii_case(token));
     if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
@@ -109,11 +109,7 @@ fn fit(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Refused> {
     }
     // Only browsers send an origin, and only they can be made to connect from somebody else's page.
     let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
-    let allowed = |origin: &[u8]| {
-        allowed_origins.is_empty()
-            || allowed_origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
-    };
-    if origin.is_none_or(allowed) { Ok(()) } else { Err(Refused::Origin) }
+    if origin.is_none_or(|origin| rules.admits(origin)) { Ok(()) } else { Err(Refused::Origin) }
 }
 
 fn tokens(headers: &HeaderMap, name: hyper::header::HeaderName) -> impl Iterator<Item = &str> {

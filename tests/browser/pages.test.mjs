@@ -1,8 +1,9 @@
 // The presenter's pages side by side with a phone, faults on the way, and what holds for every page.
 
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { test } from 'node:test';
-import { accessible, text, until } from './support/browser.mjs';
+import { PHONE, accessible, text, until } from './support/browser.mjs';
 import { Proxy } from './support/proxy.mjs';
 import { choose, counted, hall } from './support/room.mjs';
 
@@ -92,5 +93,37 @@ test('voted without a network, reloaded without a network: the vote is sent when
   await page.context().close();
   await proxy.stop();
 });
+
+// What an embedder writes, on a site of his own.
+const theirs = (server, code) => `<!doctype html><html lang="en"><title>Elsewhere</title><pre></pre><script type="module">
+  import { Plenum } from '${server}/plenum.js';
+  const plenum = new Plenum({ server: '${server}', code: '${code}' });
+  plenum.subscribe(({ transport, polls, votes }) => {
+    if (polls[0] && !votes[1]) plenum.vote(1, { choices: [0] });
+    document.querySelector('pre').textContent = [transport, votes[1]?.state].join(' ');
+  });
+  plenum.start();
+</script>`;
+
+for (const [blockUpgrades, transport] of [[false, 'websocket'], [true, 'sse']]) {
+  test(`a page of another site votes by ${transport}`, async () => {
+    const session = await here.server.session();
+    await session.ask('Tea or coffee?');
+    const proxy = await Proxy.start(here.server);
+    proxy.blockUpgrades = blockUpgrades;
+    const site = http.createServer((request, response) => {
+      response.setHeader('content-type', 'text/html');
+      response.end(request.url === '/' ? theirs(proxy.base, session.code) : '');
+    });
+    await new Promise((done) => { site.listen(0, '127.0.0.1', done); });
+    const page = await here.browser.device(PHONE, [/WebSocket/]);
+    await page.goto(`http://127.0.0.1:${site.address().port}/`);
+    await page.getByText(`${transport} counted`).waitFor();
+    assert.deepEqual((await session.votes()).map(({ answer }) => answer), [{ choices: [0] }]);
+    await page.context().close();
+    await proxy.stop();
+    await new Promise((done) => { site.close(done); });
+  });
+}
 
 test('nothing was to be complained about', () => here.browser.clean());

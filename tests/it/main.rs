@@ -19,6 +19,7 @@ mod chaos;
 mod cluster;
 mod configuration;
 mod conflation;
+mod cross_origin;
 mod delete;
 mod embedded;
 mod epoch;

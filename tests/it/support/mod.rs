@@ -26,7 +26,7 @@ pub(crate) use burst::{Ballot, Burst, stored_votes};
 pub(crate) use cluster::{Cluster, is_running, kill9_with_children};
 pub(crate) use database::TestDb;
 pub(crate) use guest::Guest;
-pub(crate) use http::{RawHttp, Sse, exchange};
+pub(crate) use http::{RawAnswer, RawHttp, Sse, exchange};
 pub(crate) use pages::{block, fences, text};
 pub(crate) use pooler::Pooler;
 pub(crate) use proxy::Proxy;
