@@ -17,16 +17,12 @@ $$;
 
 CREATE OR REPLACE FUNCTION poll_json(_p polls) RETURNS json
 LANGUAGE sql STABLE AS $$
-    SELECT json_strip_nulls(CASE _p.kind
-        WHEN 'choice' THEN json_build_object(
-            'n', _p.n, 'kind', _p.kind, 'question', _p.question, 'options', _p.options,
-            'max_choices', _p.max_choices, 'results', _p.results, 'state', _p.state,
-            'opened_at', rfc3339(_p.opened_at), 'closed_at', rfc3339(_p.closed_at))
-        ELSE json_build_object(
-            'n', _p.n, 'kind', _p.kind, 'question', _p.question, 'max', _p.size,
-            'results', _p.results, 'state', _p.state,
-            'opened_at', rfc3339(_p.opened_at), 'closed_at', rfc3339(_p.closed_at))
-        END)
+    SELECT json_strip_nulls(json_build_object(
+        'n', _p.n, 'kind', _p.kind, 'question', _p.question,
+        'options', CASE _p.kind WHEN 'choice' THEN _p.options END, 'max_choices', _p.max_choices,
+        'max', CASE _p.kind WHEN 'rating' THEN _p.size END,
+        'results', _p.results, 'state', _p.state,
+        'opened_at', rfc3339(_p.opened_at), 'closed_at', rfc3339(_p.closed_at)))
 $$;
 
 CREATE OR REPLACE FUNCTION results_json(_poll int, _seq bigint, _votes bigint, _counts bigint[]) RETURNS json

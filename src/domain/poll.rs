@@ -16,7 +16,7 @@ pub struct Poll {
     /// 2–50 options of a choice; none for a rating.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub options: Option<Vec<String>>,
-    /// How many options one answer may name; none for a rating.
+    /// How many options one answer may name; 1 for a rating.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_choices: Option<i32>,
     /// Highest step of a rating; none for a choice.

@@ -117,7 +117,7 @@ impl Poll {
             }
         };
         set("options", (!rating).then(|| json!(vec!["o"; self.size])));
-        set("max_choices", (!rating).then(|| json!(self.max_choices)));
+        set("max_choices", Some(json!(self.max_choices)));
         set("max", rating.then(|| json!(self.size)));
         set("opened_at", self.opened_at.as_ref().map(|at| json!(at)));
         set("closed_at", self.closed_at.as_ref().map(|at| json!(at)));

@@ -20,8 +20,8 @@ export interface Poll {
   question: string;
   /** Of a choice. */
   options?: string[];
-  /** Of a choice. */
-  max_choices?: number;
+  /** Of a rating: 1. */
+  max_choices: number;
   /** Of a rating: answers are 1 to `max`. */
   max?: number;
   /** Who sees counts, and when. */

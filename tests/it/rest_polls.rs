@@ -26,6 +26,7 @@ async fn a_draft_has_the_defaults_filled_in() {
         (&json!(2), &json!(5), &json!("presenter"))
     );
     assert!(rating.get("options").is_none(), "{rating}");
+    assert_eq!(rating["max_choices"], 1, "the contract leaves out the options alone");
     assert_eq!(room.log(&room.presenter).await.len(), 0, "drafts make no events");
 }
 
