@@ -227,6 +227,11 @@ export class Plenum {
     this.#misses = 0;
     this.#worked = this.#line.kind;
     this.#proven = true;
+    if (message.resumed && message.epoch !== this.#state.epoch) {
+      // A stream cannot say which history it knew: what is here is of another one.
+      this.#set({ epoch: null, seq: 0 });
+      return this.#lost(4413, 0);
+    }
     this.#heartbeat = heartbeat || this.#heartbeat;
     this.#after('steady', STEADY_MS, () => { this.#tries = 0; });
     if (participant) this.#token = participant.token;
@@ -237,7 +242,7 @@ export class Plenum {
     for (const vote of Object.values(this.#outbox.votes)) {
       if (myVotes && vote.state === 'counted' && !myVotes[vote.poll]) this.#keep({ ...vote, state: 'sending' });
     }
-    this.#flush();
+    return this.#flush();
   }
 
   #event(message) {

@@ -110,3 +110,21 @@ test('coming back, it says what it has seen', async () => {
   await turns();
   assert.equal(net.calls.at(-1).path, `/v1/sessions/${session.id}/stream?after=7`);
 });
+
+test('a stream that goes on in another history is left, and the whole state asked for', async () => {
+  const net = network();
+  const plenum = await fallenBack(net);
+  net.say(welcome({ seq: 7, results: [{ poll: 1, seq: 7, votes: 9, counts: [9, 0] }] }));
+  await turns();
+  plenum.stop();
+  plenum.start();
+  await turns();
+  net.say(welcome({ epoch: 'e2', seq: 9, resumed: true, polls: [] }));
+  await turns();
+  await clock.pass(10);
+  await turns();
+  assert.equal(net.calls.at(-1).path, `/v1/sessions/${session.id}/stream`);
+  net.say(welcome({ epoch: 'e2', seq: 9, results: [{ poll: 1, seq: 8, votes: 2, counts: [1, 1] }] }));
+  await turns();
+  assert.deepEqual([plenum.state.epoch, plenum.state.seq, plenum.state.results[1].votes], ['e2', 9, 2]);
+});
