@@ -71,6 +71,12 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// What was handed over is open to others, where `--listen` is not.
+    #[error(
+        "the socket that was handed over listens on {0}, and without a key anybody who reaches it could create sessions: \
+         set --api-key, or say --allow-anonymous-create"
+    )]
+    Open(SocketAddr),
     /// Two metrics have one name, or signals cannot be had.
     #[error("cannot start: {0}")]
     Internal(String),
@@ -119,8 +125,10 @@ impl App {
                 })
             }
             Err(error) => {
-                if let Some(embedded) = embedded {
-                    embedded.stop().await?;
+                if let Some(embedded) = embedded
+                    && let Err(error) = embedded.stop().await
+                {
+                    tracing::warn!(error = %error, "the database was not stopped");
                 }
                 Err(error)
             }
@@ -135,6 +143,9 @@ impl App {
         // Sockets that systemd holds open over a restart come first: public, then operations.
         let mut handed = ListenFd::from_env();
         let (public, listen) = bind(config.listen, handed.take_tcp_listener(0))?;
+        if !listen.ip().is_loopback() && config.api_key.is_none() && !config.anonymous_create {
+            return Err(StartError::Open(listen));
+        }
         let (operations, ops_listen) = bind(config.ops_listen, handed.take_tcp_listener(1))?;
         let (agent, agent_listen) =
             config.agent_listen.map(|at| bind(at, Ok(None))).transpose()?.unzip();

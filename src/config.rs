@@ -147,6 +147,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `None`: anybody creates sessions.
     pub api_key: Option<String>,
+    /// Without a key, others than those on this machine may create sessions too.
+    pub anonymous_create: bool,
     /// `None`: kept in the database.
     pub secret: Option<String>,
     /// Without a slash at its end.
@@ -278,6 +280,7 @@ impl Flags {
                 database_url: self.database_url,
                 data_dir: self.data_dir,
                 api_key: self.api_key,
+                anonymous_create: self.allow_anonymous_create,
                 secret: self.secret,
                 public_url: self.public_url.map(|url| url.trim_end_matches('/').to_owned()),
                 capacity: capacity.unwrap_or(1),

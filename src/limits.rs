@@ -1,6 +1,7 @@
 //! Every bound of the server: a name, a unit, a reason. Nothing here is configuration; what an operator may change is in
 //! `config.rs`. Read by everyone; imports nothing. Relations between limits break the build at the end of the file.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 // ── What the protocol fixes ──────────────────────────────────────────────────────────────────────────────────────────
@@ -86,8 +87,15 @@ pub const PING_TICK: Duration = Duration::from_secs(1);
 pub const LEAVE_GRACE: Duration = Duration::from_millis(100);
 /// Silence after a ping that ends the connection.
 pub const PONG_WAIT_MAX: Duration = Duration::from_secs(10);
-/// An SSE client that takes nothing for so long is gone: what a WebSocket has from a ping to the last moment for its pong.
-pub const SSE_TAKE_MAX: Duration = PING_EVERY.saturating_add(PONG_WAIT_MAX);
+/// A client that takes nothing for so long, of a replay or by HTTP, is gone: what a WebSocket has from a ping to the last
+/// moment for its pong.
+pub const CLIENT_TAKE_MAX: Duration = PING_EVERY.saturating_add(PONG_WAIT_MAX);
+/// In that time a client of HTTP takes so much of an answer, or all of it: a phone on the slowest network takes more.
+pub const CLIENT_TAKES_BYTES: usize = 8 * 1024;
+/// Of bodies and answers of REST, in memory at one time: some hundred of the largest.
+pub const REST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A body or an answer up to this size is not counted: joins, votes and most answers are smaller.
+pub const REST_BYTES_FREE: usize = 8 * 1024;
 /// Between two comment lines of an SSE stream: below the 30 s after which many proxies cut.
 pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Messages refused with `rate_limited` before the connection is closed with 4429.
@@ -98,8 +106,16 @@ pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 pub const OUTBOX_BYTES_PAUSE: usize = 64 * 1024;
 /// Slices in one vectored write.
 pub const WRITE_SLICES_MAX: usize = 32;
-/// Addresses whose failed joins are counted at one time; beyond it the oldest windows are forgotten.
+/// Addresses whose failed joins are counted at one time; beyond it those are forgotten whose window is over, then all.
 pub const ADDRESSES_MAX: usize = 65_536;
+/// Codes that are known to be in use at an address; beyond it no more are noted: 16 bytes each.
+pub const USED_CODES_MAX: usize = 65_536;
+/// So long after somebody there has joined by it.
+pub const USED_CODE_KEEP: Duration = Duration::from_hours(1);
+/// QR codes that are drawn in a second for whoever asks: half a millisecond each, and a wall asks once.
+pub const PICTURES_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+/// The longest `Host` that goes into a link: a name has 253 bytes at most.
+pub const HOST_BYTES_MAX: usize = 260;
 
 /// WebSockets of check pages at one time: a venue tests with a handful of phones.
 pub const CHECKS_MAX: usize = 64;

@@ -1,5 +1,6 @@
 //! The binary: arguments, logs, allocator, and exit codes. Everything else is in the library.
 
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ enum Command {
     },
 }
 
+/// How much is logged. It is no flag: the log of what reads the flags follows it.
+const LOG_LEVEL: &str = "PLENUM_LOG_LEVEL";
 /// Wrong configuration.
 const EXIT_CONFIGURATION: u8 = 2;
 
@@ -63,15 +66,15 @@ fn main() -> ExitCode {
             let task = if new { Task::NewEpoch } else { Task::ShowEpoch };
             with_config(*flags, move |config| operate(config, task))
         }
-        Command::Admin(arguments) => {
-            start_logging(LogForm::Text);
-            on_runtime(async move {
+        Command::Admin(arguments) => match start_logging(LogForm::Text) {
+            Ok(()) => on_runtime(async move {
                 match arguments.run().await {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(error) => fail(&error),
                 }
-            })
-        }
+            }),
+            Err(fault) => refuse(&[fault]),
+        },
         Command::Metrics => metrics(),
         Command::Health { ops_listen } => health(&ops_listen),
     }
@@ -79,20 +82,25 @@ fn main() -> ExitCode {
 
 fn with_config(flags: Flags, run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     match flags.check() {
-        Ok(config) => {
-            start_logging(config.log);
-            run(config)
-        }
-        Err(faults) => {
-            faults.iter().for_each(|fault| eprintln!("plenum: {fault}"));
-            ExitCode::from(EXIT_CONFIGURATION)
-        }
+        Ok(config) => match start_logging(config.log) {
+            Ok(()) => run(config),
+            Err(fault) => refuse(&[fault]),
+        },
+        Err(faults) => refuse(&faults),
     }
 }
 
-fn start_logging(form: LogForm) {
-    let filter =
-        EnvFilter::try_from_env("PLENUM_LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new("info"));
+fn refuse(faults: &[impl Display]) -> ExitCode {
+    faults.iter().for_each(|fault| eprintln!("plenum: {fault}"));
+    ExitCode::from(EXIT_CONFIGURATION)
+}
+
+fn start_logging(form: LogForm) -> Result<(), &'static str> {
+    let level = std::env::var(LOG_LEVEL).unwrap_or_default();
+    let level = if level.trim().is_empty() { "info" } else { &level };
+    let filter = EnvFilter::try_new(level).map_err(|_| {
+        "PLENUM_LOG_LEVEL: it must be error, warn, info, debug or trace, or such as info,plenum=debug"
+    })?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match form {
         LogForm::Text => {
@@ -100,6 +108,7 @@ fn start_logging(form: LogForm) {
         }
         LogForm::Json => logs.json().flatten_event(true).init(),
     }
+    Ok(())
 }
 
 fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {

@@ -1,6 +1,7 @@
 //! The socket of a client: TCP, or, in tests alone, a pipe in memory whose other end is a simulated client. Owns nothing
 //! beside it and decides nothing. Written to by `outbox.rs`, read by `ws/`.
 
+pub mod impatient;
 #[cfg(test)]
 pub mod pipe;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::history;
 use crate::addresses::FailedJoins;
@@ -15,8 +16,9 @@ use crate::cluster::desired::Policy;
 use crate::cluster::forecast::Forecast;
 use crate::config::{Config, Scale};
 use crate::domain::LoggedEvent;
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase};
 use crate::feed::{self, Feed};
+use crate::limits::FAILED_JOINS_WINDOW;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::connection::Database;
@@ -71,6 +73,7 @@ pub(crate) fn engines(config: &Config, base: Base, secret: &str, listen: SocketA
     let beat =
         cluster.run(edge.store.clone(), drain.clone(), edge.metrics.clone(), config.rebalance);
     drain.spawn_vital("heartbeat", beat);
+    drain.spawn_vital("addresses", forget_addresses(edge.clone()));
     drain.spawn_vital("history", history::watch(edge.store.clone(), drain.clone()));
     edge
 }
@@ -99,6 +102,18 @@ fn offer(feed: Feed, hints: Hints, metrics: Arc<Metrics>) -> Offer {
         }
         feed.offer(event, committed);
     }))
+}
+
+/// No address of somebody who mistyped a code is kept for longer than it counts, and as long again.
+async fn forget_addresses(edge: Arc<Edge>) {
+    let mut ticks = interval(FAILED_JOINS_WINDOW);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => edge.failed_joins.sweep(),
+            () = edge.drain.reached(Phase::Stopping) => return,
+        }
+    }
 }
 
 /// Wakes other instances, and lets itself be woken.

@@ -74,10 +74,13 @@ pub async fn operate(config: &Config, task: Task) -> Result<String, StartError> 
         None => Some(Embedded::start(&config.data_dir).await?),
     };
     let done = operate_on(config, embedded.as_ref().map(Embedded::url), task).await;
-    if let Some(embedded) = embedded {
-        embedded.stop().await?;
-    }
-    done
+    let stopped = match embedded {
+        Some(embedded) => embedded.stop().await,
+        None => Ok(()),
+    };
+    let done = done?;
+    stopped?;
+    Ok(done)
 }
 
 async fn operate_on(

@@ -1,13 +1,15 @@
 //! Request bodies and query strings: bounded in size and in time, read as JSON whatever their type says. Used by handlers.
 
 use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 
 use bytes::BytesMut;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
+use super::budget::Held;
 use crate::limits::{BODY_BYTES_MAX, BODY_WAIT_MAX, DISCARD_WAIT_MAX, DISCARDED_BYTES_MAX};
 use crate::wire::{Code, Fault};
 
@@ -16,18 +18,47 @@ pub(super) fn is_too_large(request: &Request<Incoming>) -> bool {
     request.body().size_hint().lower() > BODY_BYTES_MAX as u64
 }
 
+/// A body, counted among all that is held.
+#[derive(Debug, Default)]
+pub(super) struct Whole {
+    bytes: BytesMut,
+    held: Held,
+}
+
+impl Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Whole {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
 /// The whole body, to be parsed in place. Cancel safe: nothing is kept.
 ///
 /// # Errors
-/// `payload_too_large`, or `bad_request` where it does not arrive.
-pub(super) async fn read(request: &mut Request<Incoming>) -> Result<BytesMut, Fault> {
-    let whole = Limited::new(request.body_mut(), BODY_BYTES_MAX).collect();
-    match timeout(BODY_WAIT_MAX, whole).await {
-        Ok(Ok(body)) => Ok(BytesMut::from(body.to_bytes())),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Fault::new(Code::BadRequest, "the body broke off")),
-        Err(_) => Err(Fault::new(Code::BadRequest, "the body did not arrive in time")),
-    }
+/// `payload_too_large`, `overloaded`, or `bad_request` where it does not arrive.
+pub(super) async fn read(request: &mut Request<Incoming>) -> Result<Whole, Fault> {
+    let whole = async {
+        let mut whole = Whole::default();
+        while let Some(frame) = request.body_mut().frame().await {
+            let frame = frame.map_err(|_| Fault::new(Code::BadRequest, "the body broke off"))?;
+            let bytes = frame.data_ref().map_or(&[][..], |bytes| bytes);
+            if whole.len() + bytes.len() > BODY_BYTES_MAX {
+                return Err(too_large());
+            }
+            whole.held.grow(whole.len() + bytes.len())?;
+            whole.bytes.extend_from_slice(bytes);
+        }
+        Ok(whole)
+    };
+    let late = || Fault::new(Code::BadRequest, "the body did not arrive in time");
+    timeout(BODY_WAIT_MAX, whole).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Reads and throws away what a client is still sending, for a moment: it reads no answer before it has sent its request,

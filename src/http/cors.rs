@@ -4,10 +4,10 @@
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST,
+    HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
-use hyper::{Method, Response};
+use hyper::{Method, Request, Response};
 
 use super::respond::{self, Body};
 use crate::ws::Rules;
@@ -15,6 +15,7 @@ use crate::ws::Rules;
 /// What a participant calls.
 const SHARED: [&str; 3] = ["/v1/join", "/v1/sessions/{id}/stream", "/v1/sessions/{id}/votes"];
 
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const SENT: HeaderValue =
     HeaderValue::from_static("authorization, content-type, last-event-id, traceparent");
@@ -47,6 +48,11 @@ impl Visitor {
         Some(Visitor { allowed, asks })
     }
 
+    /// Whether its page is one that may not connect. Its browser would keep the answer from it, but not the call from us.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.allowed.is_none()
+    }
+
     /// What may be done, where that is the question.
     pub(super) fn preflight(&self, methods: &[&str]) -> Option<Response<Body>> {
         let mut response = self.asks.then(respond::nothing)?;
@@ -68,4 +74,17 @@ impl Visitor {
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, SHOWN);
         }
     }
+}
+
+/// Whether a browser sends this for a page, whatever its site, and it is not only to look: operators have no pages.
+pub(super) fn is_deed_of_a_page<B>(request: &Request<B>) -> bool {
+    let site = request.headers().get(SEC_FETCH_SITE).is_some_and(|site| site != "none");
+    request.method() != Method::GET && (site || request.headers().contains_key(ORIGIN))
+}
+
+/// Whether a browser sends this for a page of another site than the one that is asked.
+pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (_, origin) = text(ORIGIN).split_once("://").unwrap_or_default();
+    headers.contains_key(ORIGIN) && !origin.eq_ignore_ascii_case(text(HOST))
 }

@@ -2,6 +2,7 @@
 //! text of a client's comes back in one. Called by `app.rs`; hands upgrades to `ws`.
 
 mod body;
+mod budget;
 mod check;
 mod cors;
 mod events;
@@ -43,6 +44,7 @@ use crate::limits::{
     ACCEPT_AGAIN, FIRST_REQUEST_WAIT, HEAD_BYTES_MAX, HEAD_WAIT_MAX, LISTEN_BACKLOG,
     REST_CONNECTIONS_MAX,
 };
+use crate::socket::impatient::Impatient;
 use crate::ws::Edge;
 use respond::Body;
 
@@ -136,7 +138,7 @@ async fn connection(
         .header_read_timeout(HEAD_WAIT_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .half_close(false)
-        .serve_connection(TokioIo::new(socket), service)
+        .serve_connection(TokioIo::new(Impatient::new(socket)), service)
         .with_upgrades();
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {

@@ -2,7 +2,9 @@
 //! in a header, since the token must be in no address that a server sees. Called by `router.rs`.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderName};
@@ -12,8 +14,13 @@ use super::respond::{self, Answered};
 use super::{pages, token};
 use crate::auth::Token;
 use crate::domain::Code as JoinCode;
+use crate::limits::{HOST_BYTES_MAX, PICTURES_PER_SECOND};
 use crate::wire::{Code, Fault};
 use crate::ws::Edge;
+
+/// Drawing is the dearest thing that needs no token.
+static PICTURES: LazyLock<DefaultDirectRateLimiter> =
+    LazyLock::new(|| RateLimiter::direct(Quota::per_second(PICTURES_PER_SECOND)));
 
 /// Modules around the code that stay white, as the standard asks for.
 const QUIET: usize = 4;
@@ -32,6 +39,11 @@ pub(super) fn answer(edge: &Edge, request: &Request<Incoming>) -> Answered {
             format!("{base}/present#{session}/{given}")
         }
         Some(digits) => match JoinCode::parse(digits) {
+            Some(_) if PICTURES.check().is_err() => {
+                let fault =
+                    Fault::new(Code::RateLimited, "too many pictures at once; wait a moment");
+                return Err(fault.retry_after(1_000));
+            }
             Some(code) => format!("{base}/j/{}", code.as_str()),
             None => return Err(nothing()),
         },
@@ -56,7 +68,8 @@ fn base(edge: &Edge, request: &Request<Incoming>) -> String {
     let scheme = if proto == "https" { "https" } else { "http" };
     let plain = |sign: char| sign.is_ascii_alphanumeric() || ".-:[]_".contains(sign);
     let host = pages::text(headers, &HOST);
-    let host = if host.chars().all(plain) { host } else { "" };
+    let fit = host.len() <= HOST_BYTES_MAX && host.chars().all(plain);
+    let host = if fit { host } else { "" };
     format!("{scheme}://{host}")
 }
 

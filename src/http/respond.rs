@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
+use super::budget;
 use crate::domain::Answer;
 use crate::store::StoreError;
 use crate::wire::{Code, Fault, outbound};
@@ -32,8 +33,12 @@ impl From<StoreError> for Fault {
 
 /// Any body as an answer.
 pub(super) fn with(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let body = match budget::counted(body.into()) {
+        Ok(body) => body,
+        Err(fault) => return problem(&fault, None),
+    };
     let mut response =
-        Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
+        Response::new(Full::new(body).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // What a session looks like now is nothing for a cache, and tokens even less.

@@ -97,6 +97,12 @@ pub(super) async fn answer(
             let refused = || wrong_method(found.methods);
             (found.route, Ok(asked(&found).unwrap_or_else(refused)))
         }
+        Some(found) if door == Door::Operations && cors::is_deed_of_a_page(&request) => {
+            (found.route, Err(Fault::new(Code::Forbidden, "no page may do this")))
+        }
+        Some(found) if visitor.as_ref().is_some_and(cors::Visitor::is_refused) => {
+            (found.route, Err(Fault::new(Code::Forbidden, "this origin may not connect")))
+        }
         Some(found) if body::is_too_large(&request) => (found.route, Err(body::too_large())),
         Some(found) => {
             let from = edge.client_address(peer, &forwarded_for(&request));

@@ -18,7 +18,7 @@ use super::token::{self, Caller};
 use super::{body, sessions};
 use crate::domain::{Seq, SessionId};
 use crate::feed::{After, Target, TargetGone, Who};
-use crate::limits::{SSE_HEARTBEAT, SSE_TAKE_MAX};
+use crate::limits::{CLIENT_TAKE_MAX, SSE_HEARTBEAT};
 use crate::outbox::Outbox;
 use crate::ring::{Content, Cursor, Ring};
 use crate::wire::{Code, Fault, outbound};
@@ -108,13 +108,13 @@ impl Target for Outgoing {
     }
 
     /// Cancel safe in that no message is cut; one that was being handed over is lost with the stream. Who takes nothing for
-    /// [`SSE_TAKE_MAX`] is gone.
+    /// [`CLIENT_TAKE_MAX`] is gone.
     async fn ready(&self) -> Result<(), TargetGone> {
         let written = std::mem::take(&mut *self.written.lock());
         if written.is_empty() {
             return Ok(());
         }
-        match timeout(SSE_TAKE_MAX, self.chunks.send(written.into())).await {
+        match timeout(CLIENT_TAKE_MAX, self.chunks.send(written.into())).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(TargetGone),
         }
@@ -191,6 +191,6 @@ mod tests {
         out.message(None, &[b"does not"]);
         let since = Instant::now();
         assert!(out.ready().await.is_err());
-        assert_eq!(since.elapsed(), SSE_TAKE_MAX);
+        assert_eq!(since.elapsed(), CLIENT_TAKE_MAX);
     }
 }

@@ -2,7 +2,7 @@
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
-use super::sessions;
+use super::{cors, sessions};
 use crate::auth::{self, Token};
 use crate::domain::{Audience, ParticipantId, SessionId};
 use crate::store::reads::SessionRow;
@@ -38,12 +38,16 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Checks the API key, where one is set.
+/// Checks the API key, where one is set. Where none is, a page of another site must not do what whoever looks at it may.
 ///
 /// # Errors
-/// `invalid_token`.
+/// `invalid_token`, `forbidden`.
 pub(super) fn operator(edge: &Edge, headers: &HeaderMap) -> Result<(), Fault> {
-    let Some(key) = &edge.rules.api_key else { return Ok(()) };
+    let Some(key) = &edge.rules.api_key else {
+        let refused = cors::is_of_another_site(headers);
+        let fault = || Fault::new(Code::Forbidden, "pages of other sites may not do this");
+        return if refused { Err(fault()) } else { Ok(()) };
+    };
     match bearer(headers) {
         Some(given) if auth::same_key(key, given) => Ok(()),
         _ => Err(invalid()),

@@ -232,6 +232,7 @@ fn config(number: usize, dice: &mut Dice) -> Config {
         replica_urls: Vec::new(),
         data_dir: std::path::PathBuf::new(),
         api_key: None,
+        anonymous_create: false,
         secret: None,
         public_url: None,
         capacity: 500,

@@ -44,6 +44,9 @@ pub enum EmbeddedError {
         /// What it said.
         source: std::io::Error,
     },
+    /// A directory that is to be given away is a link.
+    #[error("{0} is a link, and must be a directory: remove it, or choose another --data-dir")]
+    Link(PathBuf),
     /// Root may not run PostgreSQL, and there is nobody else.
     #[error(
         "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
@@ -196,6 +199,12 @@ impl Embedded {
     fn command(&self, program: &str, dir: &Path) -> Command {
         let mut command = std::process::Command::new(self.bin.join(program));
         command.current_dir(dir).stdin(Stdio::null()).env("LC_ALL", "C");
+        // They may run as somebody else, and have no use for our secrets.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"PLENUM_") {
+                command.env_remove(name);
+            }
+        }
         // A group of its own: Ctrl-C in a terminal is for us, and we stop the database when the votes are in.
         command.process_group(0);
         if let Some(owner) = self.owner {
@@ -206,6 +215,10 @@ impl Embedded {
 
     fn own(&self, dir: &Path) -> Result<(), EmbeddedError> {
         fs::create_dir_all(dir).map_err(io(dir))?;
+        // Who owns the directory above may be a lesser user than we are, and would be given whatever a link of theirs leads to.
+        if fs::symlink_metadata(dir).map_err(io(dir))?.is_symlink() {
+            return Err(EmbeddedError::Link(dir.to_owned()));
+        }
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io(dir))?;
         match self.owner {
             Some(owner) => chown(dir, Some(owner.uid), Some(owner.gid)).map_err(io(dir)),

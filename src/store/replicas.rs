@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use bb8::{Pool, RunError};
 use parking_lot::Mutex;
-use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use super::connection::{Database, Manager};
@@ -96,14 +95,12 @@ impl Replicas {
 
 impl Replica {
     async fn read(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
-        let answer = async {
-            let mut link = self.pool.get().await.map_err(|error| match error {
-                RunError::User(error) => error,
-                RunError::TimedOut => StoreError::TimedOut,
-            })?;
-            ask(&mut link, sql, params, REPLICA_WAIT_MAX).await
-        };
-        timeout(REPLICA_WAIT_MAX * 2, answer).await.unwrap_or(Err(StoreError::TimedOut))
+        let until = Instant::now() + REPLICA_WAIT_MAX;
+        let mut link = self.pool.get().await.map_err(|error| match error {
+            RunError::User(error) => error,
+            RunError::TimedOut => StoreError::TimedOut,
+        })?;
+        ask(&mut link, sql, params, until.saturating_duration_since(Instant::now())).await
     }
 }
 

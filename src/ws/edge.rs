@@ -161,9 +161,15 @@ impl Edge {
         code: &Code,
         from: IpAddr,
     ) -> Result<SessionId, CodeRefused> {
-        self.failed_joins.check(from).map_err(CodeRefused::TooMany)?;
-        match self.feed.session_of_code(code).await {
-            Ok(Some(session)) => Ok(session),
+        self.failed_joins.check(from, code).map_err(CodeRefused::TooMany)?;
+        let found = self.feed.session_of_code(code).await;
+        // Again: thousands may have been looked up at the same time.
+        self.failed_joins.check(from, code).map_err(CodeRefused::TooMany)?;
+        match found {
+            Ok(Some(session)) => {
+                self.failed_joins.succeeded(from, code);
+                Ok(session)
+            }
             Ok(None) => {
                 self.failed_joins.count(from);
                 Err(CodeRefused::Unknown)
@@ -208,10 +214,16 @@ impl Edge {
         if !self.rules.trusts(peer) {
             return peer;
         }
-        // From the right: each trusted proxy vouches for the address before it.
-        let hops = forwarded_for.split(',').rev();
-        hops.map_while(|hop| hop.trim().parse::<IpAddr>().ok())
-            .find(|hop| !self.rules.trusts(*hop))
-            .unwrap_or(peer)
+        // From the right: each trusted proxy vouches for the address before it. Where all are trusted, the client is in the
+        // proxies' own network.
+        let mut client = peer;
+        for hop in forwarded_for.split(',').rev() {
+            let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
+            client = hop.to_canonical();
+            if !self.rules.trusts(client) {
+                break;
+            }
+        }
+        client
     }
 }

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::edge::{Edge, Rules};
 use super::{check, connection};
+use crate::socket::impatient::Impatient;
 
 const SUBPROTOCOL: &str = "polling.v1";
 
@@ -86,8 +87,8 @@ pub fn upgrade(
 /// The TCP stream, and what the client sent before it had our answer.
 async fn bare(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
     let websocket = upgraded.await.ok()?;
-    let parts = websocket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+    let parts = websocket.into_inner().into_inner().downcast::<TokioIo<Impatient>>().ok()?;
+    Some((parts.io.into_inner().into_inner(), parts.read_buf))
 }
 
 fn fit(headers: &HeaderMap, rules: &Rules) -> Result<(), Refused> {

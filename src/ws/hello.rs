@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -11,14 +10,11 @@ use super::edge::{CodeRefused, Edge};
 use crate::auth::Token;
 use crate::domain::{ParticipantId, Seq, SessionId};
 use crate::feed::{After, FollowError, Subscription, Target, TargetGone, Who};
-use crate::limits::{PING_EVERY, PONG_WAIT_MAX};
+use crate::limits::CLIENT_TAKE_MAX;
 use crate::outbox::{Outbox, Outlook};
 use crate::ring::{Cursor, Ring};
 use crate::wire::inbound::{Hello, HelloFault};
 use crate::wire::{Close, frame};
-
-/// How long a client may leave a page of its replay unread: as long as it may leave a ping unanswered.
-const READ_WAIT_MAX: Duration = PING_EVERY.saturating_add(PONG_WAIT_MAX);
 
 /// Who is at the other end.
 #[derive(Debug)]
@@ -52,7 +48,7 @@ impl Target for Socket<'_> {
                 }
             }
         };
-        timeout(READ_WAIT_MAX, taken).await.unwrap_or(Err(TargetGone))
+        timeout(CLIENT_TAKE_MAX, taken).await.unwrap_or(Err(TargetGone))
     }
 
     fn attach(&self, ring: Arc<Ring>, cursor: Cursor) {

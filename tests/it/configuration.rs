@@ -47,6 +47,15 @@ fn the_environment_is_read_and_its_faults_are_named() {
 }
 
 #[test]
+fn a_log_level_that_is_none_is_refused() {
+    let mut command = plenum(&["serve", "--database-url", "postgres://x@127.0.0.1:1/x"]);
+    command.env("PLENUM_LOG_LEVEL", "plenum=loud");
+    let output = run(command);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(lines(&output.stderr)[0].contains("PLENUM_LOG_LEVEL"), "{output:?}");
+}
+
+#[test]
 fn beyond_loopback_creating_needs_a_key_or_the_word() {
     let output = run(plenum(&[
         "serve",

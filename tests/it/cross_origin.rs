@@ -1,4 +1,4 @@
-//! Pages of other sites: what they may call over HTTP, and what stays with this one. The WebSocket's part is in
+//! Pages of other sites: what they may call over HTTP, what stays with this one, and what no page may do. The WebSocket's part is in
 //! `socket_protocol`; a real page of another site is in `tests/browser/pages.test.mjs`.
 
 use crate::support::*;
@@ -80,8 +80,34 @@ async fn with_an_origin_list_only_pages_of_those_see_answers() {
         assert_eq!((answer.status, seen_by(&answer)), (204, seen), "{origin}");
         assert_eq!(answer.header("access-control-allow-methods").is_some(), seen.is_some());
         let joined = join(&room, &format!("Origin: {origin}\r\n")).await;
-        assert_eq!(seen_by(&joined), seen, "{origin}");
+        let status = if seen.is_some() { 200 } else { 403 };
+        assert_eq!((joined.status, seen_by(&joined)), (status, seen), "{origin}");
         // Or a cache would hand one site's answer to another.
         assert_eq!(joined.header("vary"), Some("origin"), "{origin}");
     }
+}
+
+/// A browser beside the server would call for any page that its user looks at.
+#[tokio::test]
+async fn no_page_drains_an_instance_and_none_of_another_site_creates_sessions() {
+    let mut room = Room::open().await;
+    for line in ["Origin: https://elsewhere.example", "Sec-Fetch-Site: cross-site"] {
+        let drain =
+            format!("POST /drain HTTP/1.1\r\nHost: x\r\n{line}\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(exchange(room.server.ops, drain).await.status, 403, "{line}");
+        let look = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n");
+        assert_eq!(exchange(room.server.ops, look).await.status, 200, "{line}");
+    }
+    let body = r#"{"title":"Theirs"}"#;
+    for (origin, status) in
+        [("https://elsewhere.example", 403), ("null", 403), ("http://plenum", 201)]
+    {
+        let create = format!(
+            "POST /v1/sessions HTTP/1.1\r\nHost: plenum\r\nOrigin: {origin}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(exchange(room.server.listen, create).await.status, status, "{origin}");
+    }
+    assert_eq!(room.server.ops_get("/readyz").await.status, 200);
+    room.server.stop().await;
 }

@@ -64,3 +64,13 @@ async fn a_handed_socket_outlives_its_server() {
     own.stop().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
+
+/// The flag speaks of this machine alone, the socket does not.
+#[test]
+fn a_handed_socket_that_is_open_to_others_needs_a_key_or_the_word() {
+    let held: OwnedFd = TcpListener::bind("0.0.0.0:0").unwrap().into();
+    let server = plenum(&["serve", "--database-url", "postgres://x@127.0.0.1:1/x"]);
+    let output = run(handing(&server, held));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("--api-key"), "{said}");
+}

@@ -238,3 +238,49 @@ async fn slow_requests_are_given_up_within_30_s() {
     }
     assert_eq!(room.get("", &room.presenter).await.status, 200);
 }
+
+/// Each body is bounded, and so are all together: beyond that only what is small is taken.
+#[tokio::test]
+async fn bodies_that_do_not_end_hold_a_bounded_memory() {
+    let room = Room::open().await;
+    let head = "POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 262144\r\n\r\n";
+    let most = [head.as_bytes(), &[b' '; 262_000]].concat();
+    let listen = room.server.listen;
+    let mut holding = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let most = most.clone();
+        holding.spawn(async move {
+            let mut http = RawHttp::connect(listen).await;
+            http.bytes(&most).await;
+            http.answer(2 * SOON).await.expect("an answer")
+        });
+    }
+    // 64 MiB are 258 of them, which wait for the rest of their bodies; those beyond have their answer.
+    let refused = holding.join_next().await.unwrap().unwrap();
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("overloaded")));
+    assert_eq!(room.join().await.body["session"]["id"], room.id.as_str());
+}
+
+/// A picture is drawn for whoever asks, but not for everybody at once, nor of an address that nobody has.
+#[tokio::test]
+async fn pictures_cost_a_bounded_time() {
+    let room = Room::open().await;
+    let picture = |host: &str| format!("GET /qr/12345678.svg HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let long = exchange(room.server.listen, picture(&"a".repeat(2_000))).await;
+    let short = exchange(room.server.listen, picture("a")).await;
+    assert_eq!((long.status, short.status), (200, 200));
+    assert!(long.body.len() < 2 * short.body.len(), "{} bytes", long.body.len());
+    let mut http = RawHttp::connect(room.server.listen).await;
+    let mut refused = None;
+    for _ in 0..500 {
+        http.bytes(picture("a").as_bytes()).await;
+        let answer = http.answer(SOON).await.unwrap();
+        if answer.status != 200 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("all were drawn");
+    assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("rate_limited")));
+    assert!(refused.header("retry-after").is_some());
+}

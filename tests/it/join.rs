@@ -175,6 +175,10 @@ async fn guessing_codes_is_stopped_for_one_address_only() {
     assert_eq!(join(&room.api, Some(&member.token), &room.code).await.status, 200);
     problem(&join(&room.api, Some(&member.token), &unknown(501)).await, 429, "rate_limited");
     assert_eq!(room.resume(&member.token, 0).await.id, member.id);
+    // A hall has one address: who types the code of those who are there already is let in, whatever others guess.
+    assert_eq!(join(&room.api, None, &room.code).await.status, 200);
+    let other = Session::create(&room.api, json!({"title": "Not here yet"})).await;
+    problem(&join(&room.api, None, &other.code).await, 429, "rate_limited");
     let neighbour: IpAddr = "127.0.0.2".parse().unwrap();
     let mut socket = Socket::connect_from(&room.server.base(), neighbour).await.unwrap();
     socket.send(&json!({"type": "hello", "code": room.code})).await.unwrap();
@@ -212,4 +216,11 @@ async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
         let forged = guess_as(&room.server, "203.0.113.77, 203.0.113.1", &unknown).await;
         assert_eq!(forged, 429);
     }
+    // Clients in the proxies' own network are told apart too.
+    let unknown = format!("{:08}", (trusting.code.parse::<u32>().unwrap() + 1) % 100_000_000);
+    for _ in 0..101 {
+        guess_as(&trusting.server, "10.1.1.1", &unknown).await;
+    }
+    assert_eq!(guess_as(&trusting.server, "10.1.1.1, 10.9.9.9", &unknown).await, 429);
+    assert_eq!(guess_as(&trusting.server, "10.1.1.2, 10.9.9.9", &unknown).await, 404);
 }

@@ -33,7 +33,7 @@ pub(crate) use proxy::Proxy;
 pub(crate) use raw::*;
 pub(crate) use roamer::{Roamer, Told};
 pub(crate) use room::{Member, Room, Session, choice, choice_seen, pick};
-pub(crate) use server::{Server, plenum, run};
+pub(crate) use server::{Server, handing, plenum, run};
 pub(crate) use waiting::{SOON, eventually, within};
 
 pub(crate) use plenum_loadtest::client::{Answer, Api, ConnectOptions, Incoming, Socket};

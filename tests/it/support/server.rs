@@ -101,12 +101,7 @@ impl Server {
         arguments.extend_from_slice(flags);
         let mut command = plenum(&arguments);
         if let Some(socket) = socket {
-            // The shell moves it to where systemd would have put it, and becomes the server.
-            let server = command;
-            command = Command::new("sh");
-            command.args(["-c", "exec \"$0\" \"$@\" 3<&0 </dev/null"]);
-            command.arg(server.get_program()).args(server.get_args());
-            command.env("LISTEN_FDS", "1").stdin(Stdio::from(socket)).stderr(Stdio::piped());
+            command = handing(&command, socket);
         }
         command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
@@ -234,6 +229,16 @@ pub(crate) fn plenum(arguments: &[&str]) -> Command {
     }
     command.args(arguments).current_dir(std::env::temp_dir());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The same with a socket that is open already: the shell moves it to where systemd would have put it, and becomes the server.
+pub(crate) fn handing(server: &Command, socket: OwnedFd) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 3<&0 </dev/null"]);
+    command.arg(server.get_program()).args(server.get_args());
+    command.env("LISTEN_FDS", "1").stdin(Stdio::from(socket));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
