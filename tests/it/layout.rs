@@ -148,6 +148,29 @@ fn every_file_imports_from_lower_floors_only() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Whoever reads the document finds each room on the floor that is held here.
+#[test]
+fn the_document_has_every_room_on_its_floor() {
+    let document = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let (_, table) = document.split_once("| floor | room |").unwrap();
+    let mut number: usize = 0;
+    let mut told: BTreeSet<(usize, String)> = BTreeSet::new();
+    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        if !cells[1].is_empty() {
+            number = cells[1].parse().unwrap();
+        }
+        let paths = cells[2].split('`').filter(|part| part.starts_with("src/"));
+        told.extend(paths.map(|path| (number, room(Path::new(path)))));
+    }
+    let held: BTreeSet<(usize, String)> = FLOORS
+        .iter()
+        .enumerate()
+        .flat_map(|(number, rooms)| rooms.iter().map(move |room| (number, (*room).to_owned())))
+        .collect();
+    assert_eq!(told, held);
+}
+
 #[test]
 fn imports_are_found_in_every_form() {
     let text = "use crate::domain::Vote;\nuse crate::{limits, wire::{frame, json}, store};\n\
