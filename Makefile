@@ -118,7 +118,7 @@ readme-check: rust packages ## run the README's commands against a server of the
 	scripts/readme-check.sh
 
 deploy-check: rust test-packages ## run or validate every file of deploy/, and the runbook's backup and restore
-	@scripts/packages.sh install python prometheus curl $(if $(filter Linux,$(shell uname -s)),systemd)
+	@scripts/packages.sh install python prometheus curl openssl $(if $(filter Linux,$(shell uname -s)),systemd)
 	$(CARGO) build --locked --workspace --bins
 	scripts/deploy-check.sh
 	scripts/restore-check.sh

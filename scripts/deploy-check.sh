@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Every file of deploy/ is looked at by the tool that knows it: promtool (rules and their unit tests, configuration),
 # kustomize and the schemas of Kubernetes, the schema of Compose, Grafana's types, systemd-analyze, a run of the topology, and
-# a small run of the orchestrator's loop. So are the workflows beside it. tests/it/runbook.rs sees that no file is forgotten.
+# a small run of the orchestrator's loop. So are the workflows beside it, and what docs/OPERATING.md says of the embedded
+# PostgreSQL. tests/it/runbook.rs sees that no file is forgotten.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -67,7 +68,7 @@ print(f"grafana: {len(texts)} dashboards hold nothing that its types do not know
 PY
 
 # By kubectl where there is one; otherwise file by file, which misses the overlays' patches (there are none so far).
-for folder in deploy/kubernetes/base deploy/kubernetes/overlays/*; do
+for folder in deploy/kubernetes/base deploy/kubernetes/components/* deploy/kubernetes/overlays/*; do
     name=$(basename "$folder")
     if command -v kubectl >/dev/null 2>&1; then
         kubectl kustomize "$folder" >"$work/$name.yaml"
@@ -76,16 +77,47 @@ for folder in deploy/kubernetes/base deploy/kubernetes/overlays/*; do
             case $file in */kustomization.yaml | */adapter-rule.yaml) ;; *) printf -- '---\n' && cat "$file" ;; esac
         done >"$work/$name.yaml"
     fi
-    # 1.30 is the oldest that has the kubelet's sleep. Kinds of other projects (KEDA, the Prometheus operator) have no schema there.
+    # 1.30 is the oldest that has the kubelet's sleep. Kinds of KEDA and of the Prometheus operator have no schema there.
     for version in 1.30 1.37; do
         said=$("$tools/bin/kubernetes-validate" --strict -k "$version" "$work/$name.yaml" 2>&1) || {
             printf '%s\n' "$said" >&2
             exit 1
         }
     done
-    [ "$(grep -c "Couldn't find schema" <<<"$said" || true)" -le 1 ] || { printf '%s\n' "$said" >&2 && exit 1; }
+    foreign=$(grep -cE '^apiVersion: (keda\.sh|monitoring\.coreos\.com)/' "$work/$name.yaml" || true)
+    [ "$(grep -c "Couldn't find schema" <<<"$said" || true)" -eq "$foreign" ] || { printf '%s\n' "$said" >&2 && exit 1; }
     echo "kubernetes/$name: $(grep -c passed <<<"$said") kinds valid"
 done
+
+# The alerts as the Prometheus operator takes them, by the runbook's block: the same groups, and nothing else.
+ln -s "$PWD/deploy" "$work/deploy"
+scripts/runbook.sh rules | (cd "$work" && bash -euo pipefail)
+"$tools/bin/python" - "$work/plenum-rules.yaml" <<'PY'
+import sys, yaml
+rules, alerts = yaml.safe_load(open(sys.argv[1])), yaml.safe_load(open("deploy/prometheus/alerts.yml"))
+if rules["kind"] != "PrometheusRule" or rules["spec"] != alerts or not alerts["groups"]:
+    sys.exit("the runbook makes other rules of alerts.yml")
+PY
+
+# An embedded PostgreSQL is backed up, and the backup put into a new one, by the runbook's blocks.
+(
+    . scripts/scratch.sh embedded
+    PATH=$(scripts/postgres.sh bin):$PATH
+    mkdir "$work/old" "$work/new"
+    start_server --data-dir "$work/old/.plenum"
+    created=$(curl -fsS "$base/v1/sessions" -d '{"title":"Kept"}')
+    field() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p" <<<"$created"; }
+    scripts/runbook.sh embedded-backup | (cd "$work/old" && bash -euo pipefail)
+    stop_server
+    mv "$work/old/plenum.dump" "$work/new/"
+    start_server --data-dir "$work/new/.plenum"
+    scripts/runbook.sh embedded-restore | (cd "$work/new" && bash -euo pipefail) >/dev/null
+    stop_server
+    start_server --data-dir "$work/new/.plenum"
+    curl -fsS "$base/v1/sessions/$(field id)" -H "Authorization: Bearer $(field presenter_token)" | grep -q '"Kept"' || fail 'the session is gone'
+    stop_server
+    echo 'embedded: backed up by its socket, and what it held is in a new one'
+)
 
 scripts/systemd-check.sh
 scripts/topology-check.sh

@@ -24,6 +24,7 @@ shellcheck     shellcheck        ShellCheck          shellcheck
 python         python3-venv      python3-pip         -
 faketime       faketime          libfaketime         libfaketime
 systemd        systemd           systemd             -
+openssl        openssl           openssl             openssl
 nchan          libnginx-mod-nchan -                  -
 node           nodejs            nodejs              node
 npm            npm               nodejs-npm          node

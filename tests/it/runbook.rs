@@ -1,8 +1,11 @@
-//! The runbook and `deploy/` against what CI runs: no command that is neither run nor marked, no file that nothing looks at,
-//! and the instances of `deploy/README.md` are started as it says. Runs nothing that the named scripts run already.
+//! The runbook and `deploy/` against what CI runs: no command that is neither run nor marked, no file that nothing looks at, no
+//! database elsewhere without a word on TLS, and the instances of `deploy/README.md` are started as it says. Runs nothing that
+//! the named scripts run already.
 
 use std::fs;
 use std::path::Path;
+
+use plenum::config::database::{Address, Proof};
 
 use crate::support::*;
 
@@ -10,7 +13,7 @@ use crate::support::*;
 const PAGES: [&str; 3] = ["docs/OPERATING.md", "docs/CAPACITY.md", "deploy/README.md"];
 
 /// Who looks at which files of `deploy/`, and by which words; the first that fits counts.
-const LOOKED_AT: [(&str, &str, &str); 17] = [
+const LOOKED_AT: [(&str, &str, &str); 18] = [
     ("deploy/Dockerfile", "scripts/image.sh", "deploy/Dockerfile"),
     ("deploy/README.md", "tests/it/runbook.rs", "deploy/README.md"),
     ("deploy/compose.yml", "scripts/deploy-check.sh", "compose-spec deploy/compose.yml"),
@@ -19,6 +22,7 @@ const LOOKED_AT: [(&str, &str, &str); 17] = [
     ("deploy/grafana/*.json", "scripts/deploy-check.sh", "- deploy/grafana/*.json"),
     ("deploy/haproxy/haproxy.cfg", "tests/it/support/balancer.rs", "haproxy/haproxy.cfg"),
     ("deploy/kubernetes/base/*.yaml", "scripts/deploy-check.sh", "deploy/kubernetes/base"),
+    ("deploy/kubernetes/components/*.yaml", "scripts/deploy-check.sh", "kubernetes/components/*"),
     ("deploy/kubernetes/overlays/*.yaml", "scripts/deploy-check.sh", "kubernetes/overlays/*"),
     ("deploy/local/*.py", "scripts/deploy-check.sh", "deploy/local/autoscale.py"),
     ("deploy/nginx/nginx.conf", "tests/it/support/balancer.rs", "\"nginx.conf\""),
@@ -172,6 +176,49 @@ fn every_file_of_deploy_is_run_or_validated() {
     for script in ["scripts/systemd-check.sh", "scripts/topology-check.sh"] {
         assert!(text("scripts/deploy-check.sh").contains(script), "{script}");
     }
+}
+
+/// Addresses of databases in a text. What stands between `${` and `}` may hold blanks, and is left out.
+fn database_addresses(text: &str) -> Vec<String> {
+    let mut parts = text.split("${");
+    let mut plain = parts.next().unwrap().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('}').map_or(part, |(_, after)| after));
+    }
+    let ends = |c: char| c.is_whitespace() || "`'\"".contains(c);
+    let begins = plain.match_indices("postgres://").chain(plain.match_indices("postgresql://"));
+    begins.map(|(at, _)| plain[at..].split(ends).next().unwrap().to_owned()).collect()
+}
+
+/// Whether a host would have to prove its name, and the address does not say by which authority, nor anything else.
+fn proof_is_unsaid(address: &str) -> bool {
+    let said = address.contains("sslmode=") || address.contains("sslrootcert=");
+    let read = Address::parse(address).unwrap_or_else(|| panic!("{address:?} does not read"));
+    !said && read.places.iter().any(|place| place.proof == Proof::Name)
+}
+
+/// Where the address does not say, no instance starts: the image knows no authority, and few databases have a certificate of
+/// one that is known everywhere.
+#[test]
+fn addresses_of_databases_elsewhere_say_how_they_are_proved() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for file in below("deploy").into_iter().chain([String::from("docs/OPERATING.md")]) {
+        for address in database_addresses(&text(&file)) {
+            seen += 1;
+            if proof_is_unsaid(&address) {
+                wrong.push(format!("{file}: {address}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "neither sslmode nor sslrootcert:\n{}", wrong.join("\n"));
+    assert!(seen >= 4, "they are no longer found: {seen}");
+    for bad in ["postgres://u:p@db.example/d", "postgresql://u@127.0.0.1,db.example:5433/d"] {
+        assert!(proof_is_unsaid(bad), "{bad} passes");
+    }
+    assert!(!proof_is_unsaid("postgres://u@127.0.0.1:5433/d"));
+    let odd = "A: postgres://u:${P:?set P}@db/d?sslmode=disable # x\n(`postgresql://u@db/d`)";
+    let found = ["postgres://u:@db/d?sslmode=disable", "postgresql://u@db/d"];
+    assert_eq!(database_addresses(odd), found);
 }
 
 /// Both commands of `deploy/README.md`, addresses and database aside.
