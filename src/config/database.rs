@@ -101,7 +101,7 @@ fn take_from_url(text: &str) -> (String, Taken) {
         return (text.to_owned(), Vec::new());
     };
     let (mut kept, mut taken) = (Vec::new(), Vec::new());
-    for pair in query.trim_start_matches('?').split('&').filter(|pair| !pair.is_empty()) {
+    for pair in query.trim_start_matches('?').split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match Name::parse(name) {
             Some(name) => {
@@ -260,6 +260,14 @@ mod tests {
         assert_eq!(proofs("postgres://u@h/d?sslmode=full"), None);
         assert_eq!(proofs("nonsense"), None);
         assert_eq!(proofs("user=nobody"), None);
+    }
+
+    #[test]
+    fn what_the_driver_does_not_take_is_none() {
+        for query in ["&", "user=a&&dbname=b", "nonsense=1"] {
+            assert!(proofs(&format!("postgres://localhost/polls?{query}")).is_none(), "{query}");
+        }
+        assert!(proofs("postgres://localhost/polls?sslmode=disable").is_some());
     }
 
     #[test]
