@@ -14,22 +14,22 @@ use crate::limits::{CLIENT_TAKE_MAX, CLIENT_TAKES_BYTES};
 
 /// A client's connection.
 #[derive(Debug)]
-pub struct Impatient {
-    stream: TcpStream,
+pub struct Impatient<S = TcpStream> {
+    stream: S,
     /// Since it took nothing, and how much it has taken from then on.
     stalled: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
-impl Impatient {
+impl<S> Impatient<S> {
     /// Around a connection that was accepted.
     #[must_use]
-    pub const fn new(stream: TcpStream) -> Self {
+    pub const fn new(stream: S) -> Self {
         Self { stream, stalled: None }
     }
 
     /// What is left of a connection whose protocol is another one from here on.
     #[must_use]
-    pub fn into_inner(self) -> TcpStream {
+    pub fn into_inner(self) -> S {
         self.stream
     }
 
@@ -58,7 +58,7 @@ impl Impatient {
     }
 }
 
-impl AsyncRead for Impatient {
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -68,7 +68,7 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -104,43 +104,50 @@ impl AsyncWrite for Impatient {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::Instant;
 
     use super::*;
 
-    /// More than the buffers of both sides take.
-    const MUCH: usize = 32 * 1024 * 1024;
-
-    async fn pair() -> (Impatient, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let there = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Impatient::new(listener.accept().await.unwrap().0), there)
-    }
+    /// What the way to the client holds.
+    const BUFFER: usize = 64 * 1024;
+    const MUCH: usize = 10 * BUFFER;
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_cut_off() {
-        let (mut here, _there) = pair().await;
-        let since = Instant::now();
-        let failed = here.write_all(&vec![0; MUCH]).await.unwrap_err();
-        assert_eq!(failed.kind(), ErrorKind::TimedOut);
-        assert!(since.elapsed() >= CLIENT_TAKE_MAX);
+    async fn who_takes_next_to_nothing_is_cut_off() {
+        let (here, mut there) = duplex(BUFFER);
+        let (mut here, since) = (Impatient::new(here), Instant::now());
+        let reading = async {
+            loop {
+                sleep(CLIENT_TAKE_MAX / 4).await;
+                let _ = there.read_exact(&mut [0; CLIENT_TAKES_BYTES / 8]).await;
+            }
+        };
+        tokio::select! {
+            written = here.write_all(&[0; MUCH]) => {
+                assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
+            }
+            () = reading => {}
+        }
+        assert_eq!(since.elapsed(), CLIENT_TAKE_MAX);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_slow_gets_everything() {
-        let (mut here, mut there) = pair().await;
-        let reading = async move {
-            let (mut taken, mut part) = (0, vec![0; MUCH / 16]);
-            while taken < MUCH {
+        let (here, mut there) = duplex(BUFFER);
+        let (mut here, since) = (Impatient::new(here), Instant::now());
+        let reading = async {
+            for _ in 0..MUCH / CLIENT_TAKES_BYTES {
                 sleep(CLIENT_TAKE_MAX / 2).await;
-                let wanted = part.len().min(MUCH - taken);
-                taken += there.read_exact(&mut part[..wanted]).await.unwrap();
+                there.read_exact(&mut [0; CLIENT_TAKES_BYTES]).await.unwrap();
             }
         };
-        let all = vec![0; MUCH];
-        let (written, ()) = tokio::join!(here.write_all(&all), reading);
+        let (written, ()) = tokio::join!(here.write_all(&[0; MUCH]), reading);
         written.unwrap();
+        assert!(since.elapsed() > 10 * CLIENT_TAKE_MAX);
+        // What one answer was late with is not held against the next.
+        here.flush().await.unwrap();
+        sleep(2 * CLIENT_TAKE_MAX).await;
+        here.write_all(&[0; BUFFER]).await.unwrap();
     }
 }
