@@ -207,7 +207,7 @@ fn print_guide(listen: &str, ops_listen: &str, keyed: bool) {
          \x20 curl -s http://{listen}/v1/sessions/$ID/polls -H \"Authorization: Bearer $TOKEN\" \\\n\
          \x20   -d '{{\"kind\":\"choice\",\"question\":\"Lunch?\",\"options\":[\"Soup\",\"Salad\"]}}'\n\
          \x20 curl -s -X POST http://{listen}/v1/sessions/$ID/polls/1/open -H \"Authorization: Bearer $TOKEN\"\n\n\
-         Watch it live:  curl -N \"http://{listen}/v1/sessions/$ID/stream?token=$TOKEN\"\n\
+         Watch it live:  curl -N http://{listen}/v1/sessions/$ID/stream -H \"Authorization: Bearer $TOKEN\"\n\
          See 200 people vote:  make demo\n"
     );
 }

@@ -251,7 +251,8 @@ impl Ring {
         run.bytes = match (parts.next(), parts.next()) {
             (Some(only), None) => only.clone(),
             (Some(one), Some(two)) => {
-                let mut joined = Vec::with_capacity(frames.bytes);
+                let rest: usize = parts.clone().map(Bytes::len).sum();
+                let mut joined = Vec::with_capacity(one.len() + two.len() + rest);
                 [one, two].into_iter().chain(parts).for_each(|part| joined.extend_from_slice(part));
                 Bytes::from(joined)
             }

@@ -25,7 +25,9 @@ LANGUAGE sql STABLE AS $$
         'opened_at', rfc3339(_p.opened_at), 'closed_at', rfc3339(_p.closed_at)))
 $$;
 
+-- Null where there are no counts. Neither IMMUTABLE nor STRICT: it would not be inlined then, and each batch of votes would
+-- plan it anew.
 CREATE OR REPLACE FUNCTION results_json(_poll int, _seq bigint, _votes bigint, _counts bigint[]) RETURNS json
-LANGUAGE sql IMMUTABLE STRICT AS $$
-    SELECT format('{"poll":%s,"seq":%s,"votes":%s,"counts":%s}', _poll, _seq, _votes, array_to_json(_counts))::json
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN _counts IS NOT NULL THEN format('{"poll":%s,"seq":%s,"votes":%s,"counts":%s}', _poll, _seq, _votes, array_to_json(_counts))::json END
 $$;

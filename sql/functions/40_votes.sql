@@ -132,7 +132,7 @@ BEGIN
         FROM (
             SELECT i.nth, b.seq, p.kind || ':' || v.answer::text AS stored, (CASE
                 WHEN v.id = i.id AND v.batch = _batch THEN 0
-                WHEN v.id = i.id THEN 1
+                WHEN v.id = i.id AND p.n IS NOT NULL THEN 1
                 WHEN v.id IS NOT NULL AND p.n IS NOT NULL THEN 2
                 WHEN p.n IS NULL OR p.state = 'draft' THEN 5
                 WHEN i.kind <> (p.kind = 'rating')::int OR i.top >= p.size OR i.width > p.max_choices THEN 6

@@ -45,9 +45,10 @@ pub(super) struct Seat {
 }
 
 impl Members {
-    pub(super) fn new(shards: usize) -> Self {
+    /// `first` is where the first one goes: sessions of a few would else all be on one shard.
+    pub(super) fn new(shards: usize, first: usize) -> Self {
         let shards = (0..shards).map(|_| MemberShard::default()).collect();
-        Self { shards, joined: AtomicUsize::new(0) }
+        Self { shards, joined: AtomicUsize::new(first) }
     }
 
     pub(super) fn add(&self, outbox: Arc<Outbox>) -> Seat {

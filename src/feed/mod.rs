@@ -16,6 +16,7 @@ mod presence;
 mod replay;
 mod since;
 mod tailer;
+mod together;
 mod turn;
 mod watched;
 
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use tokio::sync::{Notify, OnceCell, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub use live::{LiveState, Unfit};
 pub use replay::{After, FollowError, Subscription, Target, TargetGone, Who};
@@ -32,7 +33,7 @@ pub use watched::{Beginning, Watched};
 
 use crate::domain::{Audience, Code, EventKind, LoggedEvent, Seq, SessionId};
 use crate::drain::Drain;
-use crate::limits::{CATCH_UP_WAIT_MAX, HISTORY_TRIES_MAX};
+use crate::limits::{CATCH_UP_WAIT_MAX, HISTORY_TRIES_MAX, QUERY_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::mutation::mutation;
 use crate::store::cluster::Instance;
@@ -45,6 +46,8 @@ use tailer::Flushes;
 use watched::Taken;
 
 type Slot = Arc<OnceCell<Arc<Watched>>>;
+/// Held by who asks; the answer is for those who wait, if it is a session.
+type Asked = Arc<tokio::sync::Mutex<Option<SessionId>>>;
 
 /// What the read path is told at its start.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ struct Inner {
     sessions: DashMap<SessionId, Slot>,
     /// Their codes. No code that is unknown is ever remembered.
     codes: DashMap<Code, SessionId>,
+    /// Codes that somebody asks the database for just now, or did since the last look at the log.
+    asking: DashMap<Code, Asked>,
     /// Where join links lead: `{public_url}/j/{code}`.
     public_url: String,
     instance_id: String,
@@ -93,6 +98,7 @@ impl Feed {
             metrics: metrics.clone(),
             sessions: DashMap::new(),
             codes: DashMap::new(),
+            asking: DashMap::new(),
             public_url,
             instance_id,
             instances,
@@ -181,7 +187,9 @@ impl Feed {
         let mut tries = 0;
         loop {
             let slot: Slot = self.0.sessions.entry(session).or_default().clone();
-            let watched = match slot.get_or_try_init(|| self.load(session)).await {
+            // One failed load after the other, each with its own time-out, would be longer than anybody waits.
+            let loaded = timeout(QUERY_WAIT_MAX, slot.get_or_try_init(|| self.load(session)));
+            let watched = match loaded.await.unwrap_or(Err(Some(StoreError::TimedOut))) {
                 Ok(watched) => watched.clone(),
                 Err(error) => {
                     self.0.sessions.remove_if(&session, |_, slot| slot.get().is_none());
@@ -216,7 +224,8 @@ impl Feed {
         Ok(watched)
     }
 
-    /// Whose code this is; asks the database unless the session is watched here.
+    /// Whose code this is; asks the database unless the session is watched here. A hall that joins at once asks once. That
+    /// there is no such session each has to hear for himself: it may have been created since another one asked. Cancel safe.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -224,7 +233,18 @@ impl Feed {
         if let Some(session) = self.0.codes.get(code) {
             return Ok(Some(*session));
         }
-        self.0.store.session_of_code(code).await
+        let asked = self.0.asking.entry(code.clone()).or_default().clone();
+        let Ok(mut answer) = asked.try_lock() else {
+            let answer = timeout(QUERY_WAIT_MAX, asked.lock()).await;
+            return match *answer.map_err(|_| StoreError::TimedOut)? {
+                Some(session) => Ok(Some(session)),
+                None => self.0.store.session_of_code(code).await,
+            };
+        };
+        if answer.is_none() {
+            *answer = self.0.store.session_of_code(code).await?;
+        }
+        Ok(*answer)
     }
 
     /// The state of a session for REST, as far as this instance knows it, which is at least what it committed itself.
@@ -246,7 +266,7 @@ impl Feed {
     pub async fn settle(&self, session: SessionId, seq: Seq) {
         if let Some(watched) = self.watched(session) {
             // The time-out is no error: the tailer will be there.
-            let _ = tokio::time::timeout(CATCH_UP_WAIT_MAX, watched.reach(seq)).await;
+            let _ = timeout(CATCH_UP_WAIT_MAX, watched.reach(seq)).await;
         }
     }
 

@@ -14,7 +14,9 @@ use super::Feed;
 use super::hub::Seat;
 use super::watched::{Beginning, Watched};
 use crate::domain::{Audience, ParticipantId, Poll, Seq, SessionId};
-use crate::limits::{CATCH_UP_WAIT_MAX, REPLAY_BYTES_UNREAD, REPLAY_PAGE_MAX, REPLAY_ROUNDS_MAX};
+use crate::limits::{
+    CATCH_UP_WAIT_MAX, QUERY_WAIT_MAX, REPLAY_BYTES_UNREAD, REPLAY_PAGE_MAX, REPLAY_ROUNDS_MAX,
+};
 use crate::mutation::mutation;
 use crate::outbox::Outbox;
 use crate::ring::{Cursor, Ring};
@@ -188,8 +190,10 @@ impl Feed {
         session: SessionId,
         after: &After,
     ) -> Result<Option<Seq>, FollowError> {
-        let head = self.0.store.head(session).await?.ok_or(FollowError::NoSession)?;
         let watched = self.watch(session).await?.ok_or(FollowError::NoSession)?;
+        let read = async || Ok::<_, StoreError>(self.0.store.head(session).await?.map(Arc::new));
+        let head = timeout(QUERY_WAIT_MAX, watched.head.get(read)).await;
+        let head = head.unwrap_or(Err(StoreError::TimedOut))?.ok_or(FollowError::NoSession)?;
         if *watched.epoch != *head.epoch {
             // One of the two reads is of a history that is over.
             self.0.store.settle(Evidence::None).await?;

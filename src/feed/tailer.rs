@@ -17,6 +17,7 @@ use super::since::{Since, Source};
 use super::watched::Watched;
 use crate::domain::{Seq, SessionId, Timestamp};
 use crate::drain::{Drain, Phase};
+use crate::limits::EVENTS_READ_MAX;
 use crate::mutation::mutation;
 use crate::ring::End;
 use crate::store::StoreError;
@@ -91,6 +92,7 @@ impl Feed {
         }
         // Whoever asked for these hung up before they were loaded.
         self.0.sessions.retain(|_, slot| slot.get().is_some() || Arc::strong_count(slot) > 1);
+        self.0.asking.retain(|_, asked| Arc::strong_count(asked) > 1);
         // Only cursors of one history tell whether it is still whole; what is of another ends by `Event::History`.
         let epoch = self.0.store.history().epoch();
         let cursors: Vec<(SessionId, Seq)> = self
@@ -136,6 +138,8 @@ impl Feed {
             self.deleted(session);
         }
         let (now, read_at) = (Instant::now(), Timestamp::now());
+        let may_be_full =
+            i64::try_from(tail.events.len()).is_ok_and(|many| many >= EVENTS_READ_MAX);
         let mut found = 0;
         let mut oldest = Duration::ZERO;
         for event in tail.events {
@@ -170,8 +174,8 @@ impl Feed {
         if asked_by == AskedBy::Clock {
             metrics.hints_missed.inc_by(found);
         }
-        if found > 0 {
-            self.0.hurry.notify_one(); // a page may have been full
+        if may_be_full {
+            self.0.hurry.notify_one(); // there is more than one page of some session
         }
     }
 }

@@ -12,6 +12,7 @@ use super::attendance::Attendance;
 use super::hub::Members;
 use super::live::{LiveState, Unfit};
 use super::since::Since;
+use super::together::Together;
 use super::turn::Turn;
 use crate::domain::{
     Audience, Code, EventKind, LoggedEvent, ParticipantId, Poll, PollNumber, PollState, Seq,
@@ -20,6 +21,7 @@ use crate::domain::{
 use crate::limits::UNWATCHED_KEEP;
 use crate::mutation::mutation;
 use crate::ring::{Content, Cursor, End, Frame, Ring};
+use crate::store::log::Head;
 use crate::wire::{frame, outbound};
 
 /// An event and since when it is on its way.
@@ -40,6 +42,8 @@ pub struct Watched {
     channels: [Channel; 2],
     /// Told when the live state has moved on.
     moved: Notify,
+    /// What the database has of it; asked by those who come back.
+    pub(super) head: Together<Option<Arc<Head>>>,
 }
 
 /// One audience of it.
@@ -98,12 +102,14 @@ pub struct Beginning {
 impl Watched {
     pub(super) fn new(id: SessionId, epoch: Arc<str>, live: LiveState, shards: usize) -> Self {
         let seq = live.seq;
+        let (_, low) = id.0.as_u64_pair();
+        let first = usize::try_from(low % shards.max(1) as u64).unwrap_or(0);
         let channel = |audience| {
             let ring = match live.newest_is_shown_to(audience) {
                 true => Ring::starting_at(seq),
                 false => Ring::starting_at(seq).after_a_hidden_event(),
             };
-            Channel { ring: Arc::new(ring), members: Members::new(shards) }
+            Channel { ring: Arc::new(ring), members: Members::new(shards, first) }
         };
         let channels = [channel(Audience::Participants), channel(Audience::Presenters)];
         let state = State {
@@ -118,7 +124,8 @@ impl Watched {
             idle_since: Instant::now(),
             retired: false,
         };
-        Self { id, epoch, state: Mutex::new(state), channels, moved: Notify::new() }
+        let head = Together::default();
+        Self { id, epoch, state: Mutex::new(state), channels, moved: Notify::new(), head }
     }
 
     pub(super) fn channel(&self, audience: Audience) -> &Channel {

@@ -182,7 +182,8 @@ async fn a_vote_in_a_session_that_is_being_erased_holds_up_no_other() {
         (Session::create(&room.api, json!({"title": "Over"})).await, room.choice(2).await);
     let poll = over.choice(2).await;
     let (voter, mut guest) = (over.join().await, room.guest().await);
-    over.cast(&voter.token, &fresh_id(), poll, pick(1)).await;
+    let stored = fresh_id();
+    over.cast(&voter.token, &stored, poll, pick(1)).await;
     // Somebody else is about to remove the votes.
     let sql = room.db.sql().await;
     sql.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(5203117744)").await.unwrap();
@@ -197,5 +198,7 @@ async fn a_vote_in_a_session_that_is_being_erased_holds_up_no_other() {
     let (other, ack) =
         tokio::join!(other, within(3, "an ack beside it", guest.cast(lives, pick(0))));
     assert_eq!((other.status, ack["type"].as_str()), (404, Some("ack")), "{}", other.text());
+    let again = over.cast(&voter.token, &stored, poll, pick(1)).await;
+    assert_eq!(again.status, 404, "its row is there still: {}", again.text());
     sql.batch_execute("COMMIT").await.unwrap();
 }

@@ -197,3 +197,22 @@ async fn a_participant_goes_on_at_another_instance_when_the_first_one_dies() {
     assert_eq!(back.cast(polls[1], pick(0)).await["repeat"], false);
     room.by(&second).check_counts(&room.db).await;
 }
+
+/// A hall comes back to an instance that does not know the session, and the database stands still: each is told so in the
+/// time of one question, not of one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hall_is_told_at_once_that_the_database_does_not_answer() {
+    let room = Room::open().await;
+    let token = room.join().await.token;
+    let proxy = Proxy::start(room.db.port()).await;
+    let other = Server::at(&room.db.url_by(proxy.port()), &[]).await;
+    proxy.freeze();
+    let mut coming = tokio::task::JoinSet::new();
+    for hello in [json!({"token": token}), json!({"code": room.code})].iter().cycle().take(20) {
+        let (base, hello) = (other.base(), hello.clone());
+        coming.spawn(async move { Guest::try_hello(&base, hello).await.map(|_| ()) });
+    }
+    for closed in within(SOON, "all are told", coming.join_all()).await {
+        assert_eq!(closed, Err(Some(1013)));
+    }
+}

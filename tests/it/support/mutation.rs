@@ -32,7 +32,10 @@ const FUNCTIONS: &[(&str, Swaps)] = &[
     ),
     (
         "poll_before_vote",
-        &[("WHEN v.id = i.id THEN 1", "WHEN v.id = i.id AND p.state = 'open' THEN 1")],
+        &[(
+            "WHEN v.id = i.id AND p.n IS NOT NULL THEN 1",
+            "WHEN v.id = i.id AND p.state = 'open' THEN 1",
+        )],
     ),
     // The lock is a write as well: the message is there so that nothing depends on that.
     (
