@@ -1,6 +1,6 @@
 //! Tokens: made and read here, and nowhere else. A participant's is signed and not stored; a presenter's is random, and
 //! only its hash is stored; both say to which session they belong. Comparisons take the same time whatever they compare.
-//! Never logs a token or a key. Used by `http` and `ws`.
+//! Never logs a token or a key. Used by `http` and `ws`; `store` makes the signing secret and epochs with it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -117,7 +117,7 @@ pub fn new_presenter_token(
     Ok((URL_SAFE_NO_PAD.encode(bytes), Sha256::digest(secret).into()))
 }
 
-/// A random secret as text, for `settings` and epochs. `bytes`: how many.
+/// `BYTES` random bytes as text, for `settings` and epochs.
 ///
 /// # Errors
 /// Where the operating system has no random bytes.

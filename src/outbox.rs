@@ -134,7 +134,6 @@ impl Outbox {
     }
 
     /// Fan-out: writes the frames that came since. `run` saves the look into the ring for those who stand at its start.
-    /// Says whether the socket took everything.
     pub fn advance(&self, run: Option<&Run>) {
         let mut state = self.state.lock();
         if state.closing || state.broken.is_some() {

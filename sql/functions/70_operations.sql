@@ -1,5 +1,5 @@
--- For operators: the load of instances, and the erasure of sessions. Locks as in 20_sessions.sql: the session's row, its polls
--- by number, session_head.
+-- For operators: the load of instances, and the erasure of sessions. Locks as in 20_sessions.sql: the session's row, its gate, its
+-- polls by number, session_head.
 
 -- Writes how busy the caller is; answers with all that said so lately.
 CREATE OR REPLACE FUNCTION tell_load(_instance text, _cpu double precision, _delivery double precision, _alive interval)

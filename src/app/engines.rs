@@ -84,7 +84,6 @@ fn rules(config: &Config) -> Rules {
         public_url: config.public_url.clone(),
         streams_max: config.max_connections,
         capacity: config.capacity,
-        instance_id: config.instance_id.clone(),
         message_burst: config.message_burst,
         message_rate: config.message_rate,
         allowed_origins: config.allowed_origins.clone(),

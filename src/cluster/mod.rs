@@ -1,5 +1,5 @@
 //! The instances of one database: this one's heartbeat, and what the others say of themselves. Nothing here is needed for
-//! an answer to be right; it is for operators, balancers, and for knowing whether anybody listens. Fed by `app.rs`; read by
+//! an answer to be right; it is for operators, balancers, and for knowing whether anybody listens. Spawned by `app/engines.rs`; read by
 //! `http/ops.rs` and, through a closure, by whoever asks whether there are others.
 
 mod agent;

@@ -74,7 +74,7 @@ struct State {
 /// What taking an event led to.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// Frames were pushed for these audiences, the oldest of them from this moment.
+    /// Frames were pushed, the oldest of them from this moment.
     pub(super) published: Option<Since>,
     /// Results wait until then.
     pub(super) flush_at: Option<Instant>,

@@ -17,7 +17,7 @@ use super::respond::{self, Answered, Body};
 use super::token::{self, Caller};
 use super::{body, sessions};
 use crate::domain::{Seq, SessionId};
-use crate::feed::{After, Target, TargetGone, Who};
+use crate::feed::{After, FollowError, Target, TargetGone, Who};
 use crate::limits::{CLIENT_TAKE_MAX, SSE_HEARTBEAT};
 use crate::outbox::Outbox;
 use crate::ring::{Content, Cursor, Ring};
@@ -141,7 +141,14 @@ struct Follower {
 async fn run(edge: Arc<Edge>, follower: Follower, out: Outgoing) {
     let Follower { session, who, after, .. } = &follower;
     let ended = async {
-        let _subscription = edge.feed.follow(*session, who, after.clone(), &out).await.ok()?;
+        let followed = edge.feed.follow(*session, who, after.clone(), &out).await;
+        let _subscription = followed
+            .inspect_err(|error| {
+                if let FollowError::Store(error) = error {
+                    tracing::warn!(error = ?error, "stream not begun");
+                }
+            })
+            .ok()?;
         let (ring, cursor) = out.place.lock().take()?;
         send(&edge, &out, &ring, cursor).await
     };

@@ -1,4 +1,5 @@
-//! The event log and what goes with it: snapshots, tailing, replay. Called by `feed`.
+//! The event log and what goes with it: snapshots, tailing, replay. Called by `feed`, and by `http` for pages of
+//! events and joins.
 
 use super::replicas::{OldRead, old_read};
 use super::rows::{answer, column, event, kind, shape};

@@ -1,4 +1,4 @@
-//! Reads for REST: sessions, polls, results, codes. Called by `http` and `ws`.
+//! Reads for REST: sessions, polls, results, codes. Called by `http`, `ws` and `feed`.
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -84,7 +84,7 @@ impl Store {
         row.map(|row| Ok(SessionId(column(&row, 0)?))).transpose()
     }
 
-    /// The polls of a session by number, as JSON; `drafts`: those too.
+    /// The polls of a session by number; `drafts`: those too.
     ///
     /// # Errors
     /// See [`StoreError`].

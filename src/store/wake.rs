@@ -1,7 +1,7 @@
 //! Hints between instances by LISTEN and NOTIFY: "this session has events up to this seq". They only save the wait for the
-//! next poll; lost, doubled, late or forged ones change nothing. The sender has a connection of its own and notifies in a
+//! next look; lost, doubled, late or forged ones change nothing. The sender has a connection of its own and notifies in a
 //! statement that does nothing else, so that the database-wide lock of NOTIFY is held for microseconds, never over a flush.
-//! Spawned by `app.rs`.
+//! Spawned by `app/engines.rs`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

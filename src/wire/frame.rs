@@ -1,6 +1,6 @@
 //! WebSocket frames (RFC 6455), the server's side: unmasks and reassembles what clients send, writes headers. Owns the
 //! bytes of an incomplete frame or message and nothing else, so an idle connection holds no buffer.
-//! Never buffers more than one message of [`MESSAGE_BYTES_MAX`]. Called by `ws/connection.rs`; see
+//! Never buffers more than one message of [`MESSAGE_BYTES_MAX`]. Called by `ws`, and by `feed` to write; see
 //! `docs/decisions/2026-11-24-own-frame-reader.md` for why not `fastwebsockets`' reader.
 
 use std::ops::ControlFlow;

@@ -30,6 +30,8 @@ pub(super) async fn run(edge: Arc<Edge>, socket: TcpStream, early: Bytes) {
         },
         _ => Some(Close::Full),
     };
+    let code = ended.map_or(1006, Close::number);
+    edge.metrics.closed.with_label_values(&[&code.to_string()]).inc();
     if let Some(close) = ended {
         outbox.close(frame::close(close));
         let client_closed = close == Close::Done;

@@ -71,8 +71,6 @@ pub struct Rules {
     pub streams_max: usize,
     /// Participants that this instance is meant for.
     pub capacity: u32,
-    /// Its name.
-    pub instance_id: String,
     /// Messages at once, per connection.
     pub message_burst: u32,
     /// Messages per second, per connection.

@@ -4,26 +4,6 @@ use std::collections::BTreeSet;
 
 use crate::support::*;
 
-/// Every route of the protocol, and what it takes. The document and the server must both agree.
-const ROUTES: [(&str, &[&str]); 16] = [
-    ("/v1/sessions", &["GET", "POST"]),
-    ("/v1/sessions/{id}", &["DELETE", "GET", "PATCH"]),
-    ("/v1/sessions/{id}/polls", &["GET", "POST"]),
-    ("/v1/sessions/{id}/polls/{n}", &["DELETE", "GET", "PATCH"]),
-    ("/v1/sessions/{id}/polls/{n}/open", &["POST"]),
-    ("/v1/sessions/{id}/polls/{n}/close", &["POST"]),
-    ("/v1/sessions/{id}/polls/{n}/results", &["GET"]),
-    ("/v1/join", &["POST"]),
-    ("/v1/sessions/{id}/votes", &["POST"]),
-    ("/v1/sessions/{id}/events", &["GET"]),
-    ("/v1/sessions/{id}/stream", &["GET"]),
-    ("/v1/sessions/{id}/export", &["GET"]),
-    ("/v1/ws", &["GET"]),
-    ("/v1/openapi.json", &["GET"]),
-    ("/v1/asyncapi.json", &["GET"]),
-    ("/v1/sessions/{id}/nothing", &[]),
-];
-
 const METHODS: [&str; 5] = ["DELETE", "GET", "PATCH", "POST", "PUT"];
 
 async fn document(api: &Api) -> Value {
@@ -52,7 +32,7 @@ async fn the_document_lists_exactly_the_routes_of_the_protocol() {
             }
         }
     }
-    let expected: BTreeSet<(String, String)> = ROUTES
+    let expected: BTreeSet<(String, String)> = plenum::http::ROUTES
         .iter()
         .flat_map(|(path, methods)| {
             methods.iter().map(|method| (path.to_string(), method.to_string()))
@@ -66,7 +46,8 @@ async fn the_document_lists_exactly_the_routes_of_the_protocol() {
 async fn the_server_takes_exactly_the_methods_that_are_listed() {
     let room = Room::open().await;
     let poll = room.draft(choice(2)).await;
-    for (path, methods) in ROUTES {
+    let nothing = ("/v1/sessions/{id}/nothing", &[][..]);
+    for (path, methods) in plenum::http::ROUTES.iter().copied().chain([nothing]) {
         let path = path.replace("{id}", &room.id).replace("{n}", &poll.to_string());
         for method in METHODS {
             let answer = room.api.call(method, &path, None, None).await.unwrap();

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::error::ClientError;
 
-/// How long one call may take, its body included. Above the 30 s after which a server gives up a
+/// How long one call may take, its body included. Above the 20 s after which a server gives up a
 /// body that does not arrive, so that the server's own answer is seen first.
 const CALL_WITHIN: Duration = Duration::from_secs(40);
 

@@ -1,6 +1,6 @@
 //! The check: reads a history once, then asks rule by rule. Everything here is linear in the history, sorting aside, so a
 //! million votes take seconds. Must never be lenient: what it cannot explain is a fault.
-//! Called by the integration tests, the fault runs and the load generator.
+//! Called by the integration tests and the fault runs.
 
 use std::collections::{HashMap, HashSet};
 

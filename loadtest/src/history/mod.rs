@@ -1,6 +1,6 @@
 //! What clients did and saw, line by line, and what the server holds in the end: the evidence from which `check` finds a
 //! broken promise. Must never leave out what a client was told, nor add what it was not.
-//! Written by whoever drives clients: the integration tests, the fault runs, the load generator.
+//! Written by whoever drives clients: the integration tests and the fault runs.
 //!
 //! ```text
 //! invoke ─► ok | refused | unknown      one vote, any number of tries

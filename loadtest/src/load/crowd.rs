@@ -50,7 +50,7 @@ fn address_of(nth: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, octet(number / 250), octet(2 + number % 250)))
 }
 
-/// Joins `count` participants by code, one after the other in order of the answer.
+/// Joins `count` participants by code, some at a time, in order of the answer.
 pub(super) async fn join(
     doors: &Doors,
     code: &str,
