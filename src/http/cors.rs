@@ -4,7 +4,7 @@
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
     HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use hyper::{Method, Request, Response};
@@ -42,7 +42,7 @@ impl Visitor {
         let origin = headers.get(ORIGIN).filter(|_| SHARED.contains(&route))?;
         let allowed = match rules.allowed_origins.is_empty() {
             true => Some(ANY),
-            false => Some(origin.clone()).filter(|origin| rules.admits(origin.as_bytes())),
+            false => Some(origin.clone()).filter(|_| rules.admits(headers)),
         };
         let asks = method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         Some(Visitor { allowed, asks })
@@ -80,11 +80,4 @@ impl Visitor {
 pub(super) fn is_deed_of_a_page<B>(request: &Request<B>) -> bool {
     let site = request.headers().get(SEC_FETCH_SITE).is_some_and(|site| site != "none");
     request.method() != Method::GET && (site || request.headers().contains_key(ORIGIN))
-}
-
-/// Whether a browser sends this for a page of another site than the one that is asked.
-pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (_, origin) = text(ORIGIN).split_once("://").unwrap_or_default();
-    headers.contains_key(ORIGIN) && !origin.eq_ignore_ascii_case(text(HOST))
 }

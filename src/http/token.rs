@@ -2,12 +2,12 @@
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
-use super::{cors, sessions};
+use super::sessions;
 use crate::auth::{self, Token};
 use crate::domain::{Audience, ParticipantId, SessionId};
 use crate::store::reads::SessionRow;
 use crate::wire::{Code, Fault};
-use crate::ws::Edge;
+use crate::ws::{Edge, is_of_another_site};
 
 /// Who calls, on one session.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// `invalid_token`, `forbidden`.
 pub(super) fn operator(edge: &Edge, headers: &HeaderMap) -> Result<(), Fault> {
     let Some(key) = &edge.rules.api_key else {
-        let refused = cors::is_of_another_site(headers);
+        let refused = is_of_another_site(headers);
         let fault = || Fault::new(Code::Forbidden, "pages of other sites may not do this");
         return if refused { Err(fault()) } else { Ok(()) };
     };

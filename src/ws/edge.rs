@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -90,12 +91,24 @@ impl Rules {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether pages of this origin may connect.
+    /// Whether the page that asks may connect: any, one of an origin that is listed, or one of the server that is asked. What
+    /// is no page, or says so, names no origin.
     #[must_use]
-    pub fn admits(&self, origin: &[u8]) -> bool {
+    pub fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(ORIGIN).map(HeaderValue::as_bytes) else { return true };
         let same = |known: &String| known.as_bytes().eq_ignore_ascii_case(origin);
-        self.allowed_origins.is_empty() || self.allowed_origins.iter().any(same)
+        self.allowed_origins.is_empty()
+            || self.allowed_origins.iter().any(same)
+            || !is_of_another_site(headers)
     }
+}
+
+/// Whether a browser sends this for a page of another site than the one that is asked.
+#[must_use]
+pub fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (_, origin) = text(ORIGIN).split_once("://").unwrap_or_default();
+    headers.contains_key(ORIGIN) && !origin.eq_ignore_ascii_case(text(HOST))
 }
 
 /// An open stream; counted until it is dropped.

@@ -9,7 +9,7 @@ use fastwebsockets::upgrade::UpgradeFut;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Request, Response};
@@ -109,8 +109,7 @@ fn fit(headers: &HeaderMap, rules: &Rules) -> Result<(), Refused> {
         return Err(Refused::Key);
     }
     // Only browsers send an origin, and only they can be made to connect from somebody else's page.
-    let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
-    if origin.is_none_or(|origin| rules.admits(origin)) { Ok(()) } else { Err(Refused::Origin) }
+    if rules.admits(headers) { Ok(()) } else { Err(Refused::Origin) }
 }
 
 fn tokens(headers: &HeaderMap, name: hyper::header::HeaderName) -> impl Iterator<Item = &str> {

@@ -12,6 +12,6 @@ mod reader;
 
 #[cfg(test)]
 pub(crate) use connection::run as run_connection;
-pub use edge::{CodeRefused, Edge, Rules, Stream};
+pub use edge::{CodeRefused, Edge, Rules, Stream, is_of_another_site};
 pub use handshake::{Purpose, Refused, upgrade};
 pub use pulse::Pulse;

@@ -74,8 +74,14 @@ async fn what_presenters_do_is_not_for_pages_of_other_sites() {
 async fn with_an_origin_list_only_pages_of_those_see_answers() {
     let room = Room::with(&["--allowed-origin", HERE]).await;
     let suffixed = format!("{HERE}.elsewhere.example");
-    for (origin, seen) in [(HERE, Some(HERE)), (ELSEWHERE, None), (&suffixed, None), ("null", None)]
-    {
+    let own = Some("http://plenum"); // the Host of these requests
+    for (origin, seen) in [
+        (HERE, Some(HERE)),
+        ("http://plenum", own),
+        (ELSEWHERE, None),
+        (&suffixed, None),
+        ("null", None),
+    ] {
         let answer = preflight(&room, "/v1/join", "POST", origin).await;
         assert_eq!((answer.status, seen_by(&answer)), (204, seen), "{origin}");
         assert_eq!(answer.header("access-control-allow-methods").is_some(), seen.is_some());

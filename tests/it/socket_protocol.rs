@@ -260,6 +260,7 @@ async fn with_an_origin_list_others_are_refused() {
     for (origin, status) in [
         ("Origin: https://polls.example\r\n", 101),
         ("Origin: https://elsewhere.example\r\n", 403),
+        ("Origin: http://x\r\n", 101), // its own page: that is the Host of these requests
         ("Origin: https://polls.example.elsewhere.example\r\n", 403),
         ("", 101),
     ] {

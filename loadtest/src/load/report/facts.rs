@@ -47,6 +47,11 @@ impl Facts {
                 .to_owned(),
         );
         facts.caveats.push(
+            "A target of the form a × b / c was set on a machine where its yardstick came to c; here it came to b. \
+             It grows where the machine alone is slower, and does not shrink where it is quicker."
+                .to_owned(),
+        );
+        facts.caveats.push(
             "Latencies count from the moment at which something was due, not from when it was sent. \
              Histograms of all rounds are merged; figures are the median of the rounds."
                 .to_owned(),
