@@ -43,11 +43,10 @@ use crate::store::{Store, StoreError};
 use hub::Hub;
 use since::{Since, Source};
 use tailer::Flushes;
+use together::Together;
 use watched::Taken;
 
 type Slot = Arc<OnceCell<Arc<Watched>>>;
-/// Held by who asks; the answer is for those who wait, if it is a session.
-type Asked = Arc<tokio::sync::Mutex<Option<SessionId>>>;
 
 /// What the read path is told at its start.
 #[derive(Clone, Debug)]
@@ -76,7 +75,7 @@ struct Inner {
     /// Their codes. No code that is unknown is ever remembered.
     codes: DashMap<Code, SessionId>,
     /// Codes that somebody asks the database for just now, or did since the last look at the log.
-    asking: DashMap<Code, Asked>,
+    asking: DashMap<Code, Arc<Together<Option<SessionId>>>>,
     /// Where join links lead: `{public_url}/j/{code}`.
     public_url: String,
     instance_id: String,
@@ -224,8 +223,8 @@ impl Feed {
         Ok(watched)
     }
 
-    /// Whose code this is; asks the database unless the session is watched here. A hall that joins at once asks once. That
-    /// there is no such session each has to hear for himself: it may have been created since another one asked. Cancel safe.
+    /// Whose code this is; asks the database unless the session is watched here. A hall that joins at once asks together.
+    /// Cancel safe.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -234,17 +233,8 @@ impl Feed {
             return Ok(Some(*session));
         }
         let asked = self.0.asking.entry(code.clone()).or_default().clone();
-        let Ok(mut answer) = asked.try_lock() else {
-            let answer = timeout(QUERY_WAIT_MAX, asked.lock()).await;
-            return match *answer.map_err(|_| StoreError::TimedOut)? {
-                Some(session) => Ok(Some(session)),
-                None => self.0.store.session_of_code(code).await,
-            };
-        };
-        if answer.is_none() {
-            *answer = self.0.store.session_of_code(code).await?;
-        }
-        Ok(*answer)
+        let read = async || self.0.store.session_of_code(code).await;
+        timeout(QUERY_WAIT_MAX, asked.get(read)).await.unwrap_or(Err(StoreError::TimedOut))
     }
 
     /// The state of a session for REST, as far as this instance knows it, which is at least what it committed itself.

@@ -1,5 +1,6 @@
 //! One read for all who ask while another one runs. Nobody is given an answer whose reading began before they asked: what they
-//! were told by then is in it. Used by `replay.rs`, where a hall comes back at once.
+//! were told by then is in it. Used where a hall comes or comes back at once, by `mod.rs`
+//! and `replay.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -12,7 +12,7 @@ static LEFT: Semaphore = Semaphore::const_new(REST_BYTES_MAX / UNIT);
 
 /// What is held until it is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Held(Option<SemaphorePermit<'static>>, usize);
+pub(super) struct Held(Option<SemaphorePermit<'static>>);
 
 impl Held {
     /// Holds so many bytes in all; less than before is as before.
@@ -21,7 +21,8 @@ impl Held {
     /// `overloaded` where all together would be too many.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Fault> {
         let units = bytes.saturating_sub(REST_BYTES_FREE).div_ceil(UNIT);
-        let more = u32::try_from(units.saturating_sub(self.1)).unwrap_or(u32::MAX);
+        let held = self.0.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let more = u32::try_from(units.saturating_sub(held)).unwrap_or(u32::MAX);
         if more > 0 {
             let permit = LEFT.try_acquire_many(more).map_err(|_| {
                 Fault::new(Code::Overloaded, "too much is on its way here; try again in a moment")
@@ -30,7 +31,6 @@ impl Held {
                 Some(held) => held.merge(permit),
                 None => self.0 = Some(permit),
             }
-            self.1 = units;
         }
         Ok(())
     }
